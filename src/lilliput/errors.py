@@ -1,0 +1,84 @@
+"""Every error Lilliput raises on purpose, and the exit status each one means.
+
+::
+
+    LilliputError
+    ├── InputError                 status 2: the user's input is wrong
+    │   ├── BudgetError            a limit that is nonsense, contradictory or cannot be measured here
+    │   │   └── UnreachableError   a limit below the smallest size that can be reached
+    │   ├── TaskError              model, examples, metric or targets that do not fit together
+    │   ├── CheckpointError        a file of weights that cannot be used
+    │   ├── CaptureError           a model whose graph cannot be captured
+    │   ├── PlanError              a plan that does not fit the model, or has unknown fields
+    │   ├── OutputError            an output folder that may not be written, or a full disk
+    │   ├── ContainerError         a `.lilliput` or ONNX file that is damaged or malicious
+    │   └── MissingExtraError      an optional dependency that is not installed
+    └── InternalError              status 70: a promise of ours was broken; a bug
+"""
+
+
+class LilliputError(Exception):
+    """Base of every error raised on purpose.
+
+    Args:
+        message: One line: what was wrong and what was expected.
+        hint: One line: the usual cause or the next thing to try. May be empty.
+    """
+
+    exit_status = 70
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class InputError(LilliputError):
+    """The user's input is wrong."""
+
+    exit_status = 2
+
+
+class BudgetError(InputError):
+    """A limit that is nonsense, contradictory or cannot be measured here."""
+
+
+class UnreachableError(BudgetError):
+    """A limit below the smallest size that can be reached; the message names that size."""
+
+
+class TaskError(InputError):
+    """Model, examples, metric or targets that do not fit together."""
+
+
+class CheckpointError(InputError):
+    """A file of weights that cannot be used."""
+
+
+class CaptureError(InputError):
+    """A model whose graph cannot be captured; the message names the line and the reason."""
+
+
+class PlanError(InputError):
+    """A plan that does not fit the model, or has unknown fields."""
+
+
+class OutputError(InputError):
+    """An output folder that may not be written, or a full disk."""
+
+
+class ContainerError(InputError):
+    """A `.lilliput` or ONNX file that is damaged, malicious or not one."""
+
+
+class MissingExtraError(InputError):
+    """An optional dependency that is not installed; the hint is the pip command."""
+
+
+class InternalError(LilliputError):
+    """A promise of ours was broken: a bug in Lilliput."""
+
+    exit_status = 70

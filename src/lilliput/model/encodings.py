@@ -1,0 +1,57 @@
+"""What a site's weight became: the closed set that exporter, container and training dispatch on."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A weight kept as floating point.
+
+    Attributes:
+        weight: The parameter in its own shape and type.
+    """
+
+    weight: Tensor
+
+    def decode(self) -> Tensor:
+        """The weight as the model computes with it, in the parameter's shape."""
+        return self.weight
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A weight on a uniform grid: ``codes * row_steps[:, None] * column_steps[None, :]``.
+
+    Attributes:
+        codes: Integers of the site's matrix view, (out, in), int8 where they fit, else int16.
+        row_steps: Positive step per row, (out,), float32.
+        column_steps: Positive factor per column, (in,), float32; None means ones.
+        shape: Shape of the parameter.
+        transposed: True where the parameter is stored (in, out), so that its matrix view is its
+            transpose; otherwise the view is ``parameter.reshape(out, -1)``.
+        clipped: Number of codes that did not fit the code type and were clipped.
+    """
+
+    codes: Tensor
+    row_steps: Tensor
+    column_steps: Tensor | None
+    shape: tuple[int, ...]
+    transposed: bool = False
+    clipped: int = 0
+
+    def decode(self) -> Tensor:
+        """The weight as the model computes with it: float32, in the parameter's shape.
+
+        The order of multiplication is part of the contract (the artifact does the same in fp32):
+        first codes times row step, then times column factor.
+        """
+        matrix = self.codes.to(torch.float32) * self.row_steps[:, None]
+        if self.column_steps is not None:
+            matrix = matrix * self.column_steps[None, :]
+        return (matrix.t() if self.transposed else matrix).reshape(self.shape).contiguous()
+
+
+Encoding = Dense | Grid

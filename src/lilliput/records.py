@@ -1,0 +1,261 @@
+"""What was planned, shipped, measured and judged, as values that are written to disk.
+
+Everything here is plain data (pydantic, frozen, unknown fields refused), because `plan.toml`,
+`manifest.json` and `report.json` are read back from files a user may have edited.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+VerdictWord = Literal["proved", "unproved", "missed"]
+LimitName = Literal["storage", "installed", "memory", "latency", "energy", "drop"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(BaseModel):
+    """Frozen, strict plain data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+class Step(Record):
+    """One entry of a plan: a technique, its settings, and the sites it applies to."""
+
+    technique: str
+    where: tuple[str, ...]
+    settings: dict[str, bool | int | float | str] = {}
+
+
+class Plan(Record):
+    """Ordered (technique, where) pairs with predicted cost; settings only, no statistics.
+
+    Attributes:
+        schema_version: Format of this record.
+        model_hash: SHA-256 over the names and shapes of the parameters: a plan fits every
+            checkpoint of the same architecture.
+        steps: What to do, in this order.
+        predicted_damage: Divergence of the output in the currency, or None when not predicted.
+        predicted_storage_bytes: Size of the packed file, or None when not predicted.
+        seed: Seed of everything random.
+    """
+
+    schema_version: Literal[1] = 1
+    model_hash: str
+    steps: tuple[Step, ...]
+    predicted_damage: float | None = None
+    predicted_storage_bytes: int | None = None
+    seed: int = 0
+
+
+class FileEntry(Record):
+    """A shipped file: its hash and its size."""
+
+    sha256: str
+    bytes: int
+
+
+class Latency(Record):
+    """Latency in milliseconds of one call at the stated batch size and thread count."""
+
+    p50: float
+    p95: float
+    batch: int
+    threads: int
+
+
+class Sizes(Record):
+    """What was measured of one artifact. Unmeasured is None.
+
+    Attributes:
+        storage_bytes: Bytes of the packed file (of the original: of its ONNX export).
+        installed_bytes: Bytes of the runnable file on disk.
+        memory_bytes: Bytes resident while it runs, above the runtime's own.
+        latency_ms: Milliseconds of one call.
+        score: The metric on the proof examples, from this file's own outputs.
+        parameters: Number of weights in the file.
+        macs: Multiply-adds of one example.
+    """
+
+    storage_bytes: int | None = None
+    installed_bytes: int | None = None
+    memory_bytes: int | None = None
+    latency_ms: Latency | None = None
+    score: float | None = None
+    parameters: int | None = None
+    macs: int | None = None
+
+
+class LimitResult(Record):
+    """A limit, what was measured against it, and the verdict.
+
+    Attributes:
+        name: Which limit.
+        asked: What was asked, in the limit's unit (bytes, ms, or the metric's unit).
+        asked_text: What the user wrote, e.g. ``9%``.
+        value: The measured value in the same unit; None when it was not measured.
+        lower: Lower end of the 95 % bound; equal to `value` where the measurement is exact.
+        upper: Upper end of the 95 % bound.
+        verdict: proved: upper <= asked. missed: lower > asked. unproved: between.
+        reason: One sentence for a reader who is no expert.
+    """
+
+    name: LimitName
+    asked: float
+    asked_text: str
+    value: float | None
+    lower: float | None
+    upper: float | None
+    verdict: VerdictWord
+    reason: str
+
+
+class ClassChange(Record):
+    """How one class fared. `score` columns are accuracy (or agreement) within the class."""
+
+    label: str
+    examples: int
+    original: float
+    artifact: float
+    flips: int
+
+
+class WorstExample(Record):
+    """An example on which the artifact lost most against the original."""
+
+    index: int
+    label: str | None
+    summary: str
+    original: float
+    artifact: float
+
+
+class Drop(Record):
+    """Worsening of the score on the proof examples, with its one-sided bound.
+
+    Attributes:
+        estimate: original - artifact where higher is better, artifact - original where lower is.
+            In the unit of the limit (relative to the original for unbounded positive metrics).
+        upper: One-sided upper bound at `confidence`; None when no bound could be stated.
+        lower: One-sided lower bound at `confidence`.
+        confidence: e.g. 0.95; smaller steps are spent on repeated looks at the same proof set.
+        method: ``score`` (Tango), ``bootstrap``, ``exact`` or ``none``.
+        examples: Number of proof examples.
+        groups: Number of independent groups among them.
+        flips: Examples whose row changed between original and artifact.
+        look: The how-manyth look at this proof set it was.
+        per_class: Change per class where targets or predictions are classes.
+        worst: The examples that lost most.
+    """
+
+    metric: str
+    higher_is_better: bool
+    estimate: float | None
+    upper: float | None
+    lower: float | None
+    confidence: float
+    method: str
+    examples: int
+    groups: int
+    flips: int
+    look: int
+    per_class: tuple[ClassChange, ...] = ()
+    worst: tuple[WorstExample, ...] = ()
+
+
+class SiteReport(Record):
+    """What became of one site.
+
+    Attributes:
+        bits: Bits per weight in the packed file, side information included.
+        bound_bits: Bits per weight of the reverse water-filling bound at the same damage; None
+            when it was not computed.
+        damage: Measured increase of the layer's squared output error, relative to its output.
+        sensitivity: Divergence of the model's output per unit of relative layer damage.
+        macs: Multiply-adds of one example.
+        clipped: Codes that did not fit and were clipped.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    encoding: str
+    bits: float | None
+    bound_bits: float | None = None
+    original_bytes: int
+    storage_bytes: int | None
+    damage: float | None
+    sensitivity: float | None
+    macs: int | None
+    clipped: int = 0
+
+
+class Fidelity(Record):
+    """How well the artifact reproduces PyTorch's compressed model, in the default session.
+
+    `decibels` is 10 log10(signal / squared difference) on the search inputs; None means identical.
+    """
+
+    decibels: float | None
+    largest_difference: float
+    examples: int
+
+
+class Artifact(Record):
+    """The shipped files and where they came from; written as `manifest.json`.
+
+    Attributes:
+        files: Name relative to the folder -> hash and size, without the reports.
+        kind: ``onnx``, or ``torch`` for the weights-only path (run by PyTorch).
+        inputs: Names of the graph inputs, in the order in which the model's inputs flatten.
+        outputs: Names of the graph outputs, in the order in which the model's outputs flatten.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["onnx", "torch"] = "onnx"
+    files: dict[str, FileEntry]
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    plan: Plan
+    versions: dict[str, str] = {}
+
+
+class Measurement(Record):
+    """What was measured of the original and of the artifact, interleaved, in fresh processes."""
+
+    original: Sizes
+    artifact: Sizes
+    source_checkpoint_bytes: int | None = None
+    latency_ratio: tuple[float, float, float] | None = None
+    memory_ratio: tuple[float, float, float] | None = None
+
+
+class Report(Record):
+    """Everything that `report.json` holds. Its JSON schema is committed under docs/."""
+
+    schema_: Literal["lilliput-report/1"] = Field("lilliput-report/1", alias="schema")
+    budget: dict[str, str]
+    task: str
+    original: Sizes
+    artifact: Sizes
+    source_checkpoint_bytes: int | None
+    limits: tuple[LimitResult, ...]
+    drop: Drop | None
+    fidelity: Fidelity | None
+    files: dict[str, FileEntry]
+    verdict: VerdictWord
+    summary: str
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+    plan: Plan
+    sites: tuple[SiteReport, ...]
+    splits: dict[str, int]
+    looks: dict[str, int]
+    environment: dict[str, str]
+    seconds: dict[str, float]
+    command: str
+    seed: int
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="null", populate_by_name=True
+    )
