@@ -1,45 +1,380 @@
 """What must keep working: the model, examples of its input, and how its answers are scored."""
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-Rows = np.ndarray  # (N, k) float64: one row per example, k columns that `aggregate` sums up
+from lilliput.batches import (
+    Batch,
+    Example,
+    Inputs,
+    as_inputs,
+    call,
+    collate_inputs,
+    collate_targets,
+    cut,
+    digest,
+    flatten_inputs,
+    flatten_tensors,
+    shapes,
+    windows,
+)
+from lilliput.errors import TaskError
+from lilliput.metrics import Agreement, Cosine, Metric, is_class_scores, metric_by_name
+from lilliput.splits import SUBSETS, Split, SubsetName, connected, default_sizes, split_components
+from lilliput.usercode import users_code
+
+__all__ = ["Batch", "Example", "Inputs", "Metric", "Split", "Task", "evaluating", "flatten_inputs"]
+
+DEFAULT_MASK = "attention_mask"
 
 
-class Metric(Protocol):
-    """Scores examples one by one and says how the scores aggregate.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """What must keep working. Validated when it is written; `validation.check_task` runs it.
 
-    Attributes:
-        name: Word for it in reports.
-        higher_is_better: Direction.
-        range: (lowest, highest) possible value of the aggregate; infinite ends allowed.
-        reference: What `targets` are in `rows`: ``"targets"`` (the user's labels) or
-            ``"original"`` (the original model's outputs on the same examples; label-free).
+    Args:
+        model: The original. It is never modified: evaluation restores its training flags.
+        examples: Map-style sequence (``len`` and ``[i]``) of inputs or of (input, target): a tuple
+            of length 2 is always (input, target), so an input that is itself a tuple is given as
+            ``(input_tuple, target_or_None)``. An input is a tensor, array or number, or a tuple or
+            dict of them. May have ``fingerprint(i) -> bytes`` (instead of hashing the input) and
+            ``describe(i) -> str`` (text for reports).
+        example_inputs: Without examples: one batch of inputs, with which the model is captured.
+        metric: Its name (`metrics.METRICS`), a Metric, or None: agreement with the original where
+            its outputs are class scores (N, C >= 2), else cosine.
+        collate: A list of N inputs -> a batch: tensor, tuple or dict of tensors, batch first. By
+            default inputs are stacked; unequal lengths are padded with 0 where there is a mask,
+            and otherwise never share a batch.
+        train: Training examples of the same form, for techniques that train.
+        loss: (outputs, targets) -> scalar tensor, for techniques that train.
+        group: Callable example -> hashable, or one hashable per example: examples of one group
+            (a speaker, a patient) are not independent and stay in one subset.
+        mask: Name (or position) of the input that is (N, T) and holds 1 at real positions. By
+            default ``"attention_mask"`` where the inputs have it.
+        dynamic: Input name (or position) -> dimensions of the batched tensor that may vary, beside
+            the batch and those in which the examples vary anyway.
+        output: Which output counts: a key or a position. By default a tensor itself, the first of
+            a tuple, ``logits`` of a dict or Hugging Face output, else its first tensor.
+        calibration: Own examples for statistics, instead of a part of `examples`.
+        search: Own examples that may steer.
+        proof: Own examples that judge.
+        calibration_size: Calibration examples taken from `examples`; default a quarter up to 500.
+        search_size: Search examples taken from `examples`; default a quarter up to 750.
+        proof_size: At most so many proof examples are taken from `examples`; default all others.
+        label_names: Word for each class, for reports.
+        name: Word for the task in reports.
+
+    Examples are numbered through: first `examples`, then `calibration`, `search` and `proof`.
+
+    Raises:
+        TaskError: Fields that do not fit together.
     """
 
-    name: str
-    higher_is_better: bool
-    range: tuple[float, float]
-    reference: str
-
-    def rows(self, outputs: Tensor, targets: Any) -> Rows:
-        """One row per example: (N, ...) outputs and N targets -> (N, k)."""
-        ...
-
-    def aggregate(self, rows: Rows) -> float:
-        """The score of a set of examples from its rows, (N, k) -> float."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """PLACEHOLDER: completed in task.py's own commit."""
-
     model: nn.Module
-    examples: Sequence[Any]
-    metric: Any = None
+    examples: Sequence[Any] | None = None
+    example_inputs: Inputs = None
+    metric: Metric | str | None = None
+    collate: Callable[[list[Any]], Inputs] | None = None
+    train: Sequence[Any] | None = None
+    loss: Callable[[Any, Any], Tensor] | None = None
+    group: Callable[[Any], Hashable] | Sequence[Hashable] | None = None
+    mask: str | int | None = None
+    dynamic: Mapping[str | int, Sequence[int]] | None = None
+    output: str | int | None = None
+    calibration: Sequence[Any] | None = None
+    search: Sequence[Any] | None = None
+    proof: Sequence[Any] | None = None
+    calibration_size: int | None = None
+    search_size: int | None = None
+    proof_size: int | None = None
+    label_names: Sequence[str] | None = None
+    name: str = "task"
+    _fingerprints: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            kind = type(self.model).__name__
+            raise TaskError(f"model must be a torch.nn.Module, got {kind}", _MODEL_HINT)
+        if isinstance(self.metric, str):
+            metric_by_name(self.metric)
+        for label in ("examples", "train", *SUBSETS):
+            _check_sequence(label, getattr(self, label))
+        for label in ("calibration_size", "search_size", "proof_size"):
+            size = getattr(self, label)
+            if size is not None and (not isinstance(size, int) or size < 1):
+                raise TaskError(f"{label} must be a whole number of at least 1, got {size!r}")
+        if not len(self) and self.example_inputs is None:
+            raise TaskError("there are no examples", "give examples=..., or example_inputs=...")
+        if self.group is not None and not callable(self.group) and len(self.group) != len(self):
+            raise TaskError(f"group has {len(self.group)} entries for {len(self)} examples")
+
+    def __len__(self) -> int:
+        """Number of examples, own subsets included."""
+        return sum(len(source) for source in self._sources())
+
+    def example(self, index: int) -> Example:
+        """The example at a place of the task.
+
+        Raises:
+            TaskError: The user's sequence failed, or gave a tuple of a length other than 2.
+        """
+        source, place = self._locate(index)
+        with users_code(f"examples[{place}]"):
+            item = source[place]
+        if isinstance(item, tuple) and len(item) != 2:
+            raise TaskError(
+                f"examples[{place}] is a tuple of {len(item)}, expected input or (input, target)",
+                "an input that is a tuple itself is given as (input_tuple, target_or_None)",
+            )
+        value, target = item if isinstance(item, tuple) else (item, None)
+        group = self.group(item) if callable(self.group) else self.group and self.group[index]
+        return Example(index, value, target, index if self.group is None else group)
+
+    def split(self, seed: int = 0) -> Split:
+        """Calibration, search and proof, disjoint by the SHA-256 of the inputs' bytes.
+
+        Duplicates and examples of one group stay together. Own subsets are taken as they are,
+        except that what is also in a later subset (proof last) is left out of an earlier one.
+        """
+        own = {name: self._own(name) for name in SUBSETS}
+        taken = {self.fingerprint(i) for indices in own.values() for i in indices or ()}
+        pool = [i for i in range(len(self.examples or ())) if self.fingerprint(i) not in taken]
+        groups = None if self.group is None else [self.example(i).group for i in pool]
+        components = connected([(i, self.fingerprint(i)) for i in pool], groups)
+        calibration, search = default_sizes(len(pool))
+        sizes = (
+            0 if own["calibration"] is not None else self.calibration_size or calibration,
+            0 if own["search"] is not None else self.search_size or search,
+        )
+        dealt = split_components(components, sizes, seed)
+        proof = dealt.proof[: self.proof_size] if own["proof"] is None else own["proof"]
+        judged = {self.fingerprint(i) for i in proof}
+        search = self._without(own["search"], judged) or dealt.search
+        judged |= {self.fingerprint(i) for i in search}
+        calibration = self._without(own["calibration"], judged) or dealt.calibration
+        return Split(calibration, search, proof)
+
+    def batches(self, subset: Sequence[int], batch_size: int) -> Iterator[Batch]:
+        """Batches of a subset in a fixed order, inputs of similar length together."""
+        for window in windows((self.example(i) for i in subset), batch_size):
+            pads = self.collate is not None or self._mask_key(window[0].input) is not None
+            for batch in cut(window, batch_size, pads=pads):
+                yield self.batch(batch)
+
+    def batch(self, examples: Sequence[Example]) -> Batch:
+        """Examples collated, in the order given."""
+        inputs = [example.input for example in examples]
+        collated = as_inputs((self.collate or collate_inputs)(inputs))
+        return Batch(
+            inputs=collated,
+            targets=collate_targets([example.target for example in examples]),
+            indices=np.array([example.index for example in examples], dtype=np.int64),
+            groups=np.array([_group_number(e.group) for e in examples], dtype=np.int64),
+            mask=self.mask_of(collated),
+        )
+
+    def mask_of(self, inputs: Inputs) -> Tensor | None:
+        """The (N, T) mask among the inputs, 1 = real position; None where there is none."""
+        key = self._mask_key(inputs)
+        return None if key is None else inputs[key]
+
+    def sample(self, count: int = 2) -> Inputs:
+        """A batch of inputs to capture the model with: `example_inputs`, or the first examples."""
+        if not len(self):
+            return as_inputs(self.example_inputs)
+        first = [self.example(i % len(self)) for i in range(count)]
+        pads = self.collate is not None or self._mask_key(first[0].input) is not None
+        if not pads and len({shapes(example.input) for example in first}) > 1:
+            first = first[:1] * count
+        return self.batch(first).inputs
+
+    def varying(self, *, most: int = 256) -> list[tuple[int, ...]]:
+        """Per flattened input, the dimensions beside the batch that must stay dynamic.
+
+        Those in which the first `most` examples vary, and those named in `dynamic`.
+        """
+        inputs = self.sample(1)
+        dims: list[set[int]] = [set() for _ in flatten_tensors(inputs)]
+        seen: list[set[tuple[int, ...]]] = [set() for _ in dims]
+        for i in range(min(len(self), most)):
+            batch = self.batch([self.example(i)])
+            for sizes, tensor in zip(seen, flatten_tensors(batch.inputs), strict=True):
+                sizes.add(tuple(tensor.shape))
+        for varying, sizes in zip(dims, seen, strict=True):
+            columns = enumerate(zip(*sizes, strict=True))
+            varying |= {d for d, column in columns if d > 0 and len(set(column)) > 1}
+        names = list(inputs) if isinstance(inputs, dict) else list(range(len(dims)))
+        for name, wanted in (self.dynamic or {}).items():
+            if name not in names:
+                raise TaskError(f"dynamic names {name!r}, the inputs are {names}")
+            dims[names.index(name)] |= {d for d in wanted if d > 0}
+        return [tuple(sorted(varying)) for varying in dims]
+
+    def run(self, model: nn.Module, inputs: Inputs) -> Any:
+        """The model's raw output: ``model(x)``, ``model(*x)`` or ``model(**x)``."""
+        return call(model, inputs)
+
+    def pick(self, raw: Any) -> Tensor:
+        """The output that counts, (N, ...).
+
+        Raises:
+            TaskError: There is no such output, or it is not a tensor.
+        """
+        if self.output is not None:
+            return _select(raw, self.output)
+        if isinstance(raw, Mapping) and isinstance(raw.get("logits"), Tensor):
+            return cast(Tensor, raw["logits"])
+        found: list[Tensor] = flatten_tensors(raw)
+        if not found:
+            raise TaskError(f"the model returned no tensor but {type(raw).__name__}")
+        return found[0]
+
+    def predict(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """`run`, then `pick`."""
+        return self.pick(self.run(model, inputs))
+
+    def output_index(self, raw: Any) -> int:
+        """Place of the picked output among the tensor leaves of the raw output."""
+        picked = self.pick(raw)
+        return next(i for i, leaf in enumerate(flatten_tensors(raw)) if leaf is picked)
+
+    def resolve_metric(self, output: Tensor) -> Metric:
+        """The metric, given a picked output of the original.
+
+        Raises:
+            TaskError: The metric needs targets and there are none.
+        """
+        if self.metric is None:
+            return Agreement() if is_class_scores(output) else Cosine()
+        metric = metric_by_name(self.metric) if isinstance(self.metric, str) else self.metric
+        if metric.reference == "targets" and len(self) and self.example(0).target is None:
+            raise TaskError(
+                f"metric {metric.name} needs a target for every example",
+                "give (input, target), or leave the metric out to compare with the original",
+            )
+        return metric
+
+    def fingerprint(self, index: int) -> bytes:
+        """SHA-256 of the input's bytes; computed once."""
+        if index not in self._fingerprints:
+            source, place = self._locate(index)
+            own = getattr(source, "fingerprint", None)
+            self._fingerprints[index] = own(place) if own else digest(self.example(index).input)
+        return self._fingerprints[index]
+
+    def proof_hash(self, subset: Sequence[int]) -> str:
+        """SHA-256 over inputs and targets of a subset, whatever its order: the ledger's key."""
+        entries = sorted(self.fingerprint(i) + digest(self.example(i).target) for i in subset)
+        return hashlib.sha256(b"".join(entries)).hexdigest()
+
+    def summary(self, index: int) -> str:
+        """A short text that shows a human the example."""
+        source, place = self._locate(index)
+        describe = getattr(source, "describe", None)
+        return str(describe(place)) if describe else _summary(self.example(index).input)
+
+    def label_text(self, target: Any) -> str | None:
+        """A target in words: its class name where it has one; None without a target."""
+        if target is None:
+            return None
+        value = target.item() if hasattr(target, "item") and np.size(target) == 1 else target
+        names = self.label_names or getattr(self.examples, "label_names", None)
+        known = names and isinstance(value, int) and 0 <= value < len(names)
+        return str(names[value]) if names and known else str(value)
+
+    def _sources(self) -> list[Sequence[Any]]:
+        own = (self.examples, self.calibration, self.search, self.proof)
+        return [source if source is not None else () for source in own]
+
+    def _locate(self, index: int) -> tuple[Sequence[Any], int]:
+        place = index
+        for source in self._sources():
+            if 0 <= place < len(source):
+                return source, place
+            place -= len(source)
+        raise TaskError(f"there is no example {index}, the task has {len(self)}")
+
+    def _own(self, name: SubsetName) -> tuple[int, ...] | None:
+        if getattr(self, name) is None:
+            return None
+        place = 1 + SUBSETS.index(name)
+        start = sum(len(source) for source in self._sources()[:place])
+        return tuple(range(start, start + len(getattr(self, name))))
+
+    def _without(self, indices: Sequence[int] | None, taken: set[bytes]) -> tuple[int, ...]:
+        return tuple(i for i in indices or () if self.fingerprint(i) not in taken)
+
+    def _mask_key(self, inputs: Inputs) -> Any:
+        if isinstance(self.mask, int):
+            return self.mask
+        named = self.mask or DEFAULT_MASK
+        if isinstance(inputs, Mapping) and named in inputs:
+            return named
+        if self.mask is not None:
+            raise TaskError(f"mask names {self.mask!r}, which is not among the inputs")
+        return None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode without gradients; afterwards every training flag is as before."""
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad():
+            yield model
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+_MODEL_HINT = "a state dict needs its class: load_weights(Net(), path)"
+
+
+def _check_sequence(label: str, value: Any) -> None:
+    if value is None:
+        return
+    if not hasattr(value, "__len__") or not hasattr(value, "__getitem__") or isinstance(value, str):
+        raise TaskError(
+            f"{label} must have a length and be indexed by number, got {type(value).__name__}",
+            "a list works; turn an iterator into list(...)",
+        )
+
+
+def _group_number(group: Hashable) -> int:
+    """A stable 63-bit number of a group."""
+    if isinstance(group, int):
+        return int(group)
+    return int.from_bytes(hashlib.sha256(repr(group).encode()).digest()[:8], "little") >> 1
+
+
+def _select(raw: Any, key: str | int) -> Tensor:
+    try:
+        chosen = raw if isinstance(raw, Tensor) and key == 0 else raw[key]
+    except (KeyError, IndexError, TypeError) as error:
+        known = list(raw) if isinstance(raw, Mapping) else type(raw).__name__
+        raise TaskError(f"the model has no output {key!r}; it returned {known}") from error
+    if not isinstance(chosen, Tensor):
+        raise TaskError(f"output {key!r} is {type(chosen).__name__}, not a tensor")
+    return chosen
+
+
+def _summary(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_summary(item)}" for key, item in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(_summary(item) for item in value)
+    if isinstance(value, str):
+        return value if len(value) <= 200 else f"{value[:197]}..."
+    array = np.asarray(value.detach().cpu().float() if isinstance(value, Tensor) else value)
+    if array.ndim == 0:
+        return str(array)
+    extent = f" from {array.min():.4g} to {array.max():.4g}" if array.size else ""
+    return f"{' x '.join(str(size) for size in array.shape)} numbers{extent}"
