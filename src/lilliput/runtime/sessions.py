@@ -1,0 +1,44 @@
+"""ONNX Runtime as a user's app opens it: the default session on the CPU. Never imports torch."""
+
+from pathlib import Path
+
+import onnxruntime
+
+from lilliput.errors import ContainerError
+
+_QUIET = 3  # errors only
+
+
+def default_session(path: Path | str | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Opens an ONNX file in the runtime's default session.
+
+    Nothing but the thread count and the log level is set: graph optimisations, fusions and memory
+    arena are what an app gets that sets nothing.
+
+    Args:
+        path: The file, or its bytes.
+        threads: Threads inside one operator; 0 leaves the choice to the runtime.
+
+    Raises:
+        ContainerError: The runtime cannot open the file.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    if threads:
+        options.intra_op_num_threads = threads
+    source = path if isinstance(path, bytes) else str(path)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except _ERRORS as error:
+        first = str(error).strip().splitlines()[0]
+        raise ContainerError(f"ONNX Runtime cannot open the file: {first[:300]}") from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    state = onnxruntime.capi.onnxruntime_pybind11_state
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile")
+    names += ("NotImplemented", "RuntimeException", "ModelLoadCanceled", "EPFail")
+    return tuple(getattr(state, name) for name in names if hasattr(state, name))
+
+
+_ERRORS = _errors()
