@@ -1,0 +1,1 @@
+"""A user's model: its graph, its sites, what flows through them, what they become."""

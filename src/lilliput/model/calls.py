@@ -1,0 +1,75 @@
+"""Calling a user's model without changing it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Call = Callable[[nn.Module, Any], Any]
+
+
+def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """How `inputs` is passed: a mapping as keywords, a tuple or list as positions, else alone."""
+    if isinstance(inputs, Mapping):
+        return (), dict(inputs)
+    if isinstance(inputs, tuple | list):
+        return tuple(inputs), {}
+    return (inputs,), {}
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    """``model(x)``, ``model(*x)`` or ``model(**x)``, by the type of `inputs`."""
+    args, kwargs = arguments(inputs)
+    return model(*args, **kwargs)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """Evaluation mode for the length of a block; every module gets its own flag back afterwards.
+
+    Attention's fused fast path is off meanwhile: it hides the projections from any observer.
+    """
+    flags = [(module, module.training) for module in model.modules()]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, training in flags:
+            module.training = training
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class _Caller(nn.Module):
+    """Lets `functional_call` replace weights under a caller's own way of running the model."""
+
+    def __init__(self, model: nn.Module, run: Call) -> None:
+        super().__init__()
+        self.model = model
+        self.run = run
+
+    def forward(self, inputs: Any) -> Any:
+        return self.run(self.model, inputs)
+
+
+def run_with(
+    model: nn.Module, replaced: Mapping[str, Tensor], inputs: Any, *, run: Call = call
+) -> Any:
+    """Outputs of `model` with some parameters replaced; the model itself is not touched.
+
+    Runs in evaluation mode without gradients. A replaced tensor stands in for every name its
+    parameter is tied to; buffers are copied, so a model that carries state cannot change.
+
+    Args:
+        model: Any module.
+        replaced: Qualified parameter name -> tensor of the parameter's shape.
+        inputs: One batch: tensor, tuple or mapping.
+        run: How to call the model, e.g. ``task.run``.
+    """
+    state = {f"model.{name}": buffer.clone() for name, buffer in model.named_buffers()}
+    state |= {f"model.{name}": value for name, value in replaced.items()}
+    with evaluating(model), torch.no_grad():
+        return torch.func.functional_call(_Caller(model, run), state, (inputs,))
