@@ -174,6 +174,21 @@ def shapes(value: Any) -> tuple[tuple[int, ...], ...]:
     return (tuple(np.shape(value)),)
 
 
+def summarize(value: Any) -> str:
+    """One line about an input: its text, or shape and extent of its arrays."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {summarize(item)}" for key, item in value.items())
+    if isinstance(value, tuple):
+        return ", ".join(summarize(item) for item in value)
+    if isinstance(value, str):
+        return value if len(value) <= 200 else f"{value[:197]}..."
+    array = np.asarray(value.detach().cpu().float() if isinstance(value, Tensor) else value)
+    if array.ndim == 0:
+        return str(array)
+    extent = f" from {array.min():.4g} to {array.max():.4g}" if array.size else ""
+    return f"{' x '.join(str(size) for size in array.shape)} numbers{extent}"
+
+
 def windows(examples: Iterable[Example], batch_size: int) -> Iterator[list[Example]]:
     """Stretches of whole batches that fit in memory, within which examples may be sorted."""
     window: list[Example] = []

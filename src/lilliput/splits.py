@@ -29,14 +29,16 @@ class Split:
         return {name: len(getattr(self, name)) for name in SUBSETS}
 
 
-def default_sizes(count: int) -> tuple[int, int]:
+def default_sizes(count: int, *, own_proof: bool = False) -> tuple[int, int]:
     """How many of `count` examples calibrate and steer; the rest proves.
 
-    A quarter each, at most 500 and 750: 25 / 25 / 50 for small sets.
+    A quarter each, at most 500 and 750: 25 / 25 / 50 for small sets. With an own proof set a half
+    each.
     """
-    if count < 4:
+    if count < 4 and not own_proof:
         return min(count, 1), int(count == 3)
-    return min(CALIBRATION_MOST, count // 4), min(SEARCH_MOST, count // 4)
+    share = 2 if own_proof else 4
+    return min(CALIBRATION_MOST, (count + own_proof) // share), min(SEARCH_MOST, count // share)
 
 
 def split_components(

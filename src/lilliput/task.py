@@ -23,6 +23,7 @@ from lilliput.batches import (
     flatten_inputs,
     flatten_tensors,
     shapes,
+    summarize,
     windows,
 )
 from lilliput.errors import TaskError
@@ -69,7 +70,9 @@ class Task:
         search_size: Search examples taken from `examples`; default a quarter up to 750.
         proof_size: At most so many proof examples are taken from `examples`; default all others.
         label_names: Word for each class, for reports.
+        describe: Input -> a short text that shows a human the example, for reports.
         name: Word for the task in reports.
+        notes: Sentences that reports show among their warnings.
 
     Examples are numbered through: first `examples`, then `calibration`, `search` and `proof`.
 
@@ -95,7 +98,9 @@ class Task:
     search_size: int | None = None
     proof_size: int | None = None
     label_names: Sequence[str] | None = None
+    describe: Callable[[Any], str] | None = None
     name: str = "task"
+    notes: tuple[str, ...] = ()
     _fingerprints: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +111,13 @@ class Task:
             metric_by_name(self.metric)
         for label in ("examples", "train", *SUBSETS):
             _check_sequence(label, getattr(self, label))
+        if self.metric is not None and not isinstance(self.metric, str):
+            lacking = [name for name in _METRIC_PARTS if not hasattr(self.metric, name)]
+            if lacking:
+                raise TaskError(
+                    f"metric {type(self.metric).__name__} has no {', '.join(lacking)}",
+                    f"a metric has {', '.join(_METRIC_PARTS)}; or give one of the names",
+                )
         for label in ("calibration_size", "search_size", "proof_size"):
             size = getattr(self, label)
             if size is not None and (not isinstance(size, int) or size < 1):
@@ -148,10 +160,10 @@ class Task:
         pool = [i for i in range(len(self.examples or ())) if self.fingerprint(i) not in taken]
         groups = None if self.group is None else [self.example(i).group for i in pool]
         components = connected([(i, self.fingerprint(i)) for i in pool], groups)
-        calibration, search = default_sizes(len(pool))
+        few = default_sizes(len(pool), own_proof=own["proof"] is not None)
         sizes = (
-            0 if own["calibration"] is not None else self.calibration_size or calibration,
-            0 if own["search"] is not None else self.search_size or search,
+            0 if own["calibration"] is not None else self.calibration_size or few[0],
+            0 if own["search"] is not None else self.search_size or few[1],
         )
         dealt = split_components(components, sizes, seed)
         proof = dealt.proof[: self.proof_size] if own["proof"] is None else own["proof"]
@@ -277,8 +289,11 @@ class Task:
     def summary(self, index: int) -> str:
         """A short text that shows a human the example."""
         source, place = self._locate(index)
+        if self.describe is not None:
+            with users_code("describe"):
+                return str(self.describe(self.example(index).input))
         describe = getattr(source, "describe", None)
-        return str(describe(place)) if describe else _summary(self.example(index).input)
+        return str(describe(place)) if describe else summarize(self.example(index).input)
 
     def label_text(self, target: Any) -> str | None:
         """A target in words: its class name where it has one; None without a target."""
@@ -335,6 +350,7 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
+_METRIC_PARTS = ("name", "higher_is_better", "range", "reference", "rows", "aggregate")
 _MODEL_HINT = "a state dict needs its class: load_weights(Net(), path)"
 
 
@@ -364,17 +380,3 @@ def _select(raw: Any, key: str | int) -> Tensor:
     if not isinstance(chosen, Tensor):
         raise TaskError(f"output {key!r} is {type(chosen).__name__}, not a tensor")
     return chosen
-
-
-def _summary(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_summary(item)}" for key, item in value.items())
-    if isinstance(value, tuple):
-        return ", ".join(_summary(item) for item in value)
-    if isinstance(value, str):
-        return value if len(value) <= 200 else f"{value[:197]}..."
-    array = np.asarray(value.detach().cpu().float() if isinstance(value, Tensor) else value)
-    if array.ndim == 0:
-        return str(array)
-    extent = f" from {array.min():.4g} to {array.max():.4g}" if array.size else ""
-    return f"{' x '.join(str(size) for size in array.shape)} numbers{extent}"
