@@ -1,0 +1,131 @@
+"""From a parameter's own layout to that of the initializer which holds it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lilliput.model.encodings import Dense, Encoding, Grid
+from lilliput.runtime.onnx_bind import Binding, Piece
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Integers and steps in the layout of an initializer: ``codes * row_steps * column_steps``.
+
+    Attributes:
+        codes: int8 or int16, in the initializer's shape.
+        row_steps: float32, of the same number of axes, broadcasts over `codes`.
+        column_steps: The same, or None for ones.
+        name: Parameters it holds, joined; the stem of the names in the file.
+    """
+
+    codes: np.ndarray
+    row_steps: np.ndarray
+    column_steps: np.ndarray | None
+    name: str
+
+
+def store_grid(binding: Binding, encodings: Mapping[str, Encoding]) -> Stored | None:
+    """The integers of an initializer, or None unless all its pieces are grids it can hold."""
+    grids = []
+    for piece in binding.pieces:
+        encoding = encodings.get(piece.parameter)
+        if not isinstance(encoding, Grid) or _axes_unclear(encoding):
+            return None
+        grids.append((piece, encoding))
+    if len(grids) == 1 and grids[0][0].slot is None:
+        return _whole(binding, *grids[0])
+    return _stack(binding, grids)
+
+
+def store_float(
+    binding: Binding, values: Mapping[str, np.ndarray], before: np.ndarray
+) -> np.ndarray:
+    """The initializer with new values for those of its parameters that `values` names."""
+    array = before.copy()
+    for piece in binding.pieces:
+        if piece.parameter not in values:
+            continue
+        value = values[piece.parameter].astype(np.float32)
+        if piece.factor is not None:
+            value = value * piece.factor
+        if piece.slot is None:
+            array = _lay(piece, value, binding.shape).astype(before.dtype)
+        else:
+            direction, start, stop = piece.slot
+            array[direction, start:stop] = _lay(piece, value, array[direction, start:stop].shape)
+    return np.ascontiguousarray(array)
+
+
+def decoded(encoding: Encoding) -> np.ndarray:
+    """The value of a parameter as the model computes with it."""
+    weight = encoding.weight if isinstance(encoding, Dense) else encoding.decode()
+    return np.asarray(weight.detach().cpu().float().numpy())
+
+
+def _axes_unclear(grid: Grid) -> bool:
+    """Rows of the matrix view must be one axis of the parameter for steps to have an axis."""
+    return grid.codes.shape[0] != grid.shape[1 if grid.transposed else 0]
+
+
+def _whole(binding: Binding, piece: Piece, grid: Grid) -> Stored:
+    codes, rows, columns = _parameter_shaped(piece, grid)
+    return Stored(
+        np.ascontiguousarray(_lay(piece, codes, binding.shape)),
+        _lay(piece, rows, binding.shape),
+        None if columns is None else _lay(piece, columns, binding.shape),
+        piece.parameter,
+    )
+
+
+def _stack(binding: Binding, grids: list[tuple[Piece, Grid]]) -> Stored:
+    """Directions of a recurrent weight: codes (D, 4H, in), row steps (D, 4H, 1), columns (D, 1, in)."""
+    wide = any(grid.codes.element_size() > 1 for _, grid in grids)
+    codes = np.zeros(binding.shape, np.int16 if wide else np.int8)
+    rows = np.ones((*binding.shape[:2], 1), np.float32)
+    columns = np.ones((binding.shape[0], 1, binding.shape[2]), np.float32)
+    scaled = False
+    for piece, grid in grids:
+        direction, start, stop = piece.slot or (0, 0, binding.shape[1])
+        some, row, column = _parameter_shaped(piece, grid)
+        codes[direction, start:stop] = _lay(piece, some, codes[direction, start:stop].shape)
+        rows[direction, start:stop] = _lay(piece, row, (stop - start, 1))
+        if column is not None:
+            scaled = True
+            columns[direction] = column
+    name = "+".join(piece.parameter for piece, _ in grids)
+    return Stored(codes, rows, columns if scaled else None, name)
+
+
+def _parameter_shaped(
+    piece: Piece, grid: Grid
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Codes in the parameter's shape; row and column steps that broadcast over it."""
+    axis = 1 if grid.transposed else 0
+    codes = grid.codes.numpy()
+    codes = (codes.T if grid.transposed else codes).reshape(grid.shape)
+    ones = [1] * len(grid.shape)
+    rows = grid.row_steps.float().numpy().reshape([*ones[:axis], -1, *ones[axis + 1 :]])
+    columns = None
+    if grid.column_steps is not None:
+        shape = [*grid.shape[:axis], 1, *grid.shape[axis + 1 :]]
+        columns = grid.column_steps.float().numpy().reshape(shape)
+    if piece.factor is None:
+        return codes, rows, columns
+    if piece.factor.shape == rows.shape:
+        return codes, rows * piece.factor, columns
+    return codes, rows, piece.factor if columns is None else columns * piece.factor
+
+
+def _lay(piece: Piece, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Puts an array that has, or broadcasts over, the parameter's shape into the stored shape."""
+    if piece.rows is not None and array.shape[0] != 1:
+        array = array[piece.rows]
+    rows = piece.shape[0] if piece.rows is None else len(piece.rows)
+    full = (rows, *piece.shape[1:])
+    sizes = [size for size, whole in zip(array.shape, full, strict=True) if whole != 1]
+    array = array.reshape(sizes)
+    array = array.T if piece.transposed else array
+    left = iter(array.shape)
+    return np.asarray(array.reshape([1 if size == 1 else next(left) for size in shape]))
