@@ -54,7 +54,8 @@ class Pair:
         """Signed worsening of scores, same shapes."""
         change: np.ndarray = before - after if self.metric.higher_is_better else after - before
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.divide(change, np.abs(before) if self.relative else 1.0)
+            scaled: np.ndarray = change / (np.abs(before) if self.relative else 1.0)
+        return scaled
 
     @cached_property
     def sizes(self) -> np.ndarray:
