@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +12,14 @@ from torch.utils import _pytree
 
 from lilliput.errors import TaskError
 from lilliput.scoring import IGNORE
+
+
+class Examples(Protocol):
+    """A map-style sequence: it has a length and is indexed by number."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Any: ...
+
 
 Inputs = Any  # a tensor, a tuple of tensors or a dict of tensors
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lilliput.batches import (
     Batch,
     Example,
+    Examples,
     Inputs,
     as_inputs,
     call,
@@ -81,19 +82,19 @@ class Task:
     """
 
     model: nn.Module
-    examples: Sequence[Any] | None = None
+    examples: Examples | None = None
     example_inputs: Inputs = None
     metric: Metric | str | None = None
     collate: Callable[[list[Any]], Inputs] | None = None
-    train: Sequence[Any] | None = None
+    train: Examples | None = None
     loss: Callable[[Any, Any], Tensor] | None = None
     group: Callable[[Any], Hashable] | Sequence[Hashable] | None = None
     mask: str | int | None = None
     dynamic: Mapping[str | int, Sequence[int]] | None = None
     output: str | int | None = None
-    calibration: Sequence[Any] | None = None
-    search: Sequence[Any] | None = None
-    proof: Sequence[Any] | None = None
+    calibration: Examples | None = None
+    search: Examples | None = None
+    proof: Examples | None = None
     calibration_size: int | None = None
     search_size: int | None = None
     proof_size: int | None = None
@@ -304,11 +305,11 @@ class Task:
         known = names and isinstance(value, int) and 0 <= value < len(names)
         return str(names[value]) if names and known else str(value)
 
-    def _sources(self) -> list[Sequence[Any]]:
+    def _sources(self) -> list[Examples]:
         own = (self.examples, self.calibration, self.search, self.proof)
         return [source if source is not None else () for source in own]
 
-    def _locate(self, index: int) -> tuple[Sequence[Any], int]:
+    def _locate(self, index: int) -> tuple[Examples, int]:
         place = index
         for source in self._sources():
             if 0 <= place < len(source):

@@ -24,7 +24,7 @@ def users_code(what: str) -> Iterator[None]:
         yield
     except LilliputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split())[:400]
         shown = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
         raise TaskError(f"{what} failed: {shown}", _place(error)) from error

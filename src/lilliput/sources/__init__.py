@@ -1,0 +1,31 @@
+"""What users bring: data loaders, checkpoints, Hugging Face folders, task files."""
+
+from lilliput.sources.arguments import TaskArguments, inputs_of_shape, task_from_arguments
+from lilliput.sources.arrays import Arrays, arrays
+from lilliput.sources.checkpoints import load_weights, read_weights
+from lilliput.sources.huggingface import HuggingFace, SentenceEncoder, hugging_face
+from lilliput.sources.images import ImageFolder, images
+from lilliput.sources.inspecting import FileInfo, inspect_file
+from lilliput.sources.taskfile import load_task_file, model_from_spec
+from lilliput.sources.texts import Texts, texts
+
+__all__ = [
+    "Arrays",
+    "FileInfo",
+    "HuggingFace",
+    "ImageFolder",
+    "SentenceEncoder",
+    "TaskArguments",
+    "Texts",
+    "arrays",
+    "hugging_face",
+    "images",
+    "inputs_of_shape",
+    "inspect_file",
+    "load_task_file",
+    "load_weights",
+    "model_from_spec",
+    "read_weights",
+    "task_from_arguments",
+    "texts",
+]

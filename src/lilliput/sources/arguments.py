@@ -1,0 +1,191 @@
+"""A Task from command-line arguments, for the common cases that need no task file."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lilliput.errors import TaskError
+from lilliput.sources.arrays import arrays
+from lilliput.sources.huggingface import HuggingFace, hugging_face
+from lilliput.sources.images import IMAGENET_MEAN, IMAGENET_STD, Scale, images
+from lilliput.sources.inspecting import inspect_file
+from lilliput.sources.taskfile import load_task_file, model_from_spec
+from lilliput.sources.texts import texts
+from lilliput.task import Task
+
+MAX_TOKENS = 128
+SENTENCE = "The quick brown fox jumps over the lazy dog."
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskArguments:
+    """What `compress` and its siblings take to describe a task.
+
+    Attributes:
+        target: ``task.py``, a Hugging Face folder, or ``FILE.py:NAME``.
+        texts: File of texts for a Hugging Face folder.
+        images: Folder of images, sub-folder = label.
+        data: `.npz` with ``inputs`` and optionally ``targets``.
+        weights: File of weights for ``FILE.py:NAME``.
+        metric: Name of a metric.
+        shape: Without any data, the shape of one input: see `inputs_of_shape`.
+        size: Side of the images in pixels.
+        mean: Of the images, one number or one per channel.
+        std: Of the images, likewise.
+        max_length: Most tokens of a text.
+    """
+
+    target: str
+    texts: str | None = None
+    images: str | None = None
+    data: str | None = None
+    weights: str | None = None
+    metric: str | None = None
+    shape: str | None = None
+    size: int | None = None
+    mean: Scale | None = None
+    std: Scale | None = None
+    max_length: int | None = None
+
+
+def task_from_arguments(arguments: TaskArguments) -> Task:
+    """The Task of a command line.
+
+    Raises:
+        TaskError: Arguments that do not go together, or a target that is none of the forms.
+        CheckpointError: Weights that cannot be used.
+        MissingExtraError: A loader's optional dependency is not installed.
+    """
+    path = Path(arguments.target)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise TaskError(f"{path} is no Hugging Face folder: it has no config.json", _FORMS)
+        return _from_hugging_face(arguments)
+    if ":" in path.name:
+        return _from_spec(arguments)
+    if path.suffix == ".py":
+        _only(arguments, ())
+        return load_task_file(path)
+    if not path.exists():
+        raise TaskError(f"there is no {path}", _FORMS)
+    found = inspect_file(path)
+    hint = f"next: {found.next_command}" if found.next_command else _FORMS
+    raise TaskError(f"{path} is no task, but {found.kind}: {found.details}", hint)
+
+
+def inputs_of_shape(text: str, *, batch: int = 2, seed: int = 0) -> Any:
+    """Inputs to capture a model with when there is no data.
+
+    Args:
+        text: ``3x224x224``: one float input without its batch dimension. ``int64:16`` gives a
+            type, commas separate several inputs: ``3x32x32,int64:16``.
+        batch: Size of the batch dimension.
+        seed: Of the random values (integers are 0 or 1).
+
+    Raises:
+        TaskError: Not such a text.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    tensors = tuple(_tensor_of(part.strip(), batch, generator) for part in text.split(","))
+    return tensors if len(tensors) > 1 else tensors[0]
+
+
+def _tensor_of(text: str, batch: int, generator: torch.Generator) -> Tensor:
+    kind, _, sizes = text.rpartition(":")
+    dtype = getattr(torch, kind or "float32", None)
+    numbers = [int(size) if size.isdecimal() else 0 for size in sizes.split("x")]
+    if not isinstance(dtype, torch.dtype) or not all(size > 0 for size in numbers):
+        raise TaskError(f"{text!r} is not the shape of an input", "e.g. 3x224x224 or int64:16")
+    if dtype.is_floating_point:
+        return torch.randn(batch, *numbers, generator=generator).to(dtype)
+    return torch.randint(0, 2, (batch, *numbers), generator=generator).to(dtype)
+
+
+def _from_hugging_face(arguments: TaskArguments) -> Task:
+    _only(arguments, ("texts", "metric", "max_length"))
+    found = hugging_face(arguments.target)
+    name = Path(arguments.target).resolve().name
+    length = min(arguments.max_length or MAX_TOKENS, found.longest)
+    if arguments.texts is None:
+        encoded = found.tokenizer([SENTENCE, SENTENCE])
+        inputs = {k: torch.tensor(encoded[k]) for k in ("input_ids", "attention_mask")}
+        return Task(
+            model=found.model,
+            example_inputs=inputs,
+            dynamic={"input_ids": (1,), "attention_mask": (1,)},
+            metric=arguments.metric or found.metric,
+            name=name,
+            notes=found.notes,
+        )
+    examples = texts(
+        arguments.texts,
+        found.tokenizer,
+        max_length=length,
+        label_names=found.label_names or None,
+        predict_next=found.role == "causal",
+    )
+    return Task(
+        model=found.model,
+        examples=examples,
+        metric=arguments.metric or _metric(found, labelled=examples.labels is not None),
+        dynamic={"input_ids": (1,), "attention_mask": (1,)},
+        label_names=examples.label_names or None,
+        name=name,
+        notes=found.notes,
+    )
+
+
+def _metric(found: HuggingFace, *, labelled: bool) -> str:
+    return "accuracy" if labelled and found.role == "classifier" else found.metric
+
+
+def _from_spec(arguments: TaskArguments) -> Task:
+    data = [name for name in ("images", "data", "shape") if getattr(arguments, name) is not None]
+    if len(data) != 1:
+        given = f"got --{' and --'.join(data)}" if data else "got none"
+        raise TaskError(
+            f"{arguments.target} needs one of --images, --data or --shape, {given}",
+            "--images FOLDER, --data ARRAYS.npz, or --shape 3x224x224 without data",
+        )
+    loader = ("size", "mean", "std") if arguments.images else ()
+    _only(arguments, ("weights", "metric", *data, *loader))
+    model = model_from_spec(arguments.target, weights=arguments.weights)
+    name = arguments.target.rpartition(":")[2]
+    if arguments.shape is not None:
+        inputs = inputs_of_shape(arguments.shape)
+        return Task(model=model, example_inputs=inputs, metric=arguments.metric, name=name)
+    return _with_examples(arguments, model, name)
+
+
+def _with_examples(arguments: TaskArguments, model: nn.Module, name: str) -> Task:
+    """A task of images or arrays: labels and class scores make it accuracy."""
+    if arguments.images is not None:
+        examples: Any = images(
+            arguments.images,
+            size=arguments.size or 224,
+            mean=IMAGENET_MEAN if arguments.mean is None else arguments.mean,
+            std=IMAGENET_STD if arguments.std is None else arguments.std,
+        )
+        labelled = examples.labels is not None
+    else:
+        examples = arrays(str(arguments.data))
+        labelled = examples.targets is not None and examples.targets.dtype.kind in "iu"
+    metric = arguments.metric or ("accuracy" if labelled else None)
+    return Task(model=model, examples=examples, metric=metric, name=name)
+
+
+def _only(arguments: TaskArguments, allowed: tuple[str, ...]) -> None:
+    """Refuse options that this kind of target does not use, instead of ignoring them."""
+    for each in fields(arguments):
+        if each.name not in ("target", *allowed) and getattr(arguments, each.name) is not None:
+            option = f"--{each.name.replace('_', '-')}"
+            raise TaskError(
+                f"{option} does not go with {arguments.target}",
+                f"it takes {', '.join('--' + a.replace('_', '-') for a in allowed) or 'none'}",
+            )
+
+
+_FORMS = "give task.py, a Hugging Face folder, or FILE.py:NAME"
