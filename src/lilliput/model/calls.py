@@ -7,22 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lilliput.batches import as_inputs, call
+
 Call = Callable[[nn.Module, Any], Any]
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def arguments(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(inputs: Any) -> Arguments:
     """How `inputs` is passed: a mapping as keywords, a tuple or list as positions, else alone."""
-    if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    if isinstance(inputs, tuple | list):
-        return tuple(inputs), {}
+    inputs = as_inputs(inputs)
+    if isinstance(inputs, dict):
+        return (), inputs
+    if isinstance(inputs, tuple):
+        return inputs, {}
     return (inputs,), {}
-
-
-def call(model: nn.Module, inputs: Any) -> Any:
-    """``model(x)``, ``model(*x)`` or ``model(**x)``, by the type of `inputs`."""
-    args, kwargs = arguments(inputs)
-    return model(*args, **kwargs)
 
 
 @contextmanager

@@ -1,40 +1,29 @@
 """The main view of a model: its exported graph and the weights in it that can change."""
 
-import contextlib
-import io
-import logging
-import os
-import traceback
-import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.export import ExportedProgram
-from torch.utils import _pytree as pytree
 
-from lilliput.errors import CaptureError, TaskError
-from lilliput.model.calls import arguments, evaluating
-from lilliput.model.hashes import model_hash
-from lilliput.model.inventory import Inventory, Use, take_inventory
-from lilliput.model.sites import Site
-
-_FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    NameError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+from lilliput.errors import CaptureError
+from lilliput.model.calls import Arguments, arguments, evaluating
+from lilliput.model.exporting import (
+    Dynamic,
+    all_open,
+    doubled,
+    export_program,
+    fixed_batch,
+    open_dimensions,
+    run_once,
+    silenced,
 )
-_TORCH = os.path.dirname(torch.__file__)
-_HERE = os.path.dirname(__file__)
-Dynamic = Mapping[str | int, Mapping[int, str]]
+from lilliput.model.hashes import model_hash
+from lilliput.model.inventory import Inventory, take_inventory
+from lilliput.model.modules import list_modules
+from lilliput.model.sites import Site
+from lilliput.model.uses import Use
 
 
 @dataclass(frozen=True)
@@ -43,13 +32,13 @@ class Capture:
 
     Attributes:
         program: The exported graph, not decomposed; None when captured through modules.
-        sites: Weights that can change, by name, in the order in which they are used.
-        uses: Every place that reads a site, in order of use.
+        sites: Weights that can change, by name, in the order in which they are first used.
+        uses: Every place that reads a site, in order.
         macs: Multiply-adds of one example per site, over all its uses.
         frozen: Weights that cannot change, with the reason.
         warnings: What the user should know.
         how: ``graph``, or ``hooks`` for the weights-only path.
-        model_hash: See `lilliput.model.hashes.model_hash`; always of the whole model.
+        model_hash: Names and shapes of all parameters (`lilliput.model.hashes.model_hash`).
         parameters: Number of weights of the whole model, ties once.
         part: Qualified name of the captured submodule; empty for the whole model.
     """
@@ -65,12 +54,28 @@ class Capture:
     parameters: int
     part: str = ""
 
+    @property
+    def graph(self) -> ExportedProgram:
+        """The exported graph.
+
+        Raises:
+            CaptureError: The model was captured through its modules.
+        """
+        if self.program is None:
+            raise CaptureError("this model was captured through its modules and has no graph")
+        return self.program
+
+    def captured(self, model: nn.Module) -> nn.Module:
+        """The module that was captured: the model or its part."""
+        return model.get_submodule(self.part)
+
 
 def capture(
     model: nn.Module,
     inputs: Any,
     *,
     dynamic: Dynamic | None = None,
+    part: str = "",
     smallest: int = 256,
 ) -> Capture:
     """Exports the model's graph and lists its sites. The model is left as it was.
@@ -79,146 +84,98 @@ def capture(
         model: Any module; it is run in evaluation mode.
         inputs: One batch: tensor, tuple or mapping. One example is enough; it is doubled, because
             the exporter takes a batch of one for a constant.
-        dynamic: Further dimensions that vary: input's name or position -> {dimension: label}.
+        dynamic: Axes beside the batch that vary: input's name or position -> axes, or one entry
+            per flattened tensor (``task.varying()``).
+        part: Capture only this submodule (qualified name); the whole model is run to see what it
+            is called with.
         smallest: Weights with fewer elements stay as they are.
 
     Raises:
         CaptureError: The graph cannot be captured; names the line and the fallbacks.
         TaskError: The model does not run on `inputs`.
     """
-    inputs = _doubled(inputs)
-    with evaluating(model), torch.no_grad(), _silenced() as said:
-        _run_once(model, inputs)
-        program = _export(model, inputs, dynamic or {})
-    inventory = take_inventory(program, model, smallest=smallest)
-    notes = [text for text in said if "_flat_weights" not in text]
-    notes += _fixed_batch(program)
-    return _capture_of(model, program, inventory, notes=notes)
+    batch = doubled(inputs)
+    with evaluating(model), torch.no_grad(), silenced() as said:
+        call = arguments(batch)
+        run_once(model, call)
+        marks = open_dimensions(call, dynamic)
+        if part:
+            call = _calls(model, part, batch)[0]
+            marks = all_open(call) if dynamic else open_dimensions(call, None)
+        program = export_program(_submodule(model, part), call, marks)
+    notes = [*said, *filter(None, [fixed_batch(program)])]
+    inventory = take_inventory(program, model, smallest=smallest, part=part)
+    return _capture(model, inventory, program=program, notes=notes, part=part)
 
 
-def _capture_of(
-    model: nn.Module, program: ExportedProgram, inventory: Inventory, *, notes: list[str]
+def capture_or_hooks(
+    model: nn.Module, inputs: Any, *, dynamic: Dynamic | None = None, smallest: int = 256
+) -> Capture:
+    """`capture`; where that fails, the weights-only path: sites from modules, seen through hooks.
+
+    It knows Linear, Conv1d to 3d, Embedding, LSTM, GRU, RNN and MultiheadAttention; the reason for
+    falling back is in ``warnings`` and ``how`` is ``"hooks"``. Reads of a weight outside of these
+    modules are not seen.
+
+    Raises:
+        TaskError: The model does not run on `inputs`.
+    """
+    try:
+        return capture(model, inputs, dynamic=dynamic, smallest=smallest)
+    except CaptureError as error:
+        notes = [f"{error.message}; the weights-only path is used"]
+    with evaluating(model), torch.no_grad():
+        inventory = list_modules(model, inputs, smallest=smallest)
+    return _capture(model, inventory, program=None, notes=notes, part="")
+
+
+def calls_of(captured: Capture, model: nn.Module, inputs: Any) -> list[Arguments]:
+    """What the captured module is called with on one batch; a part may be called several times."""
+    return _calls(model, captured.part, inputs) if captured.part else [arguments(inputs)]
+
+
+def _capture(
+    model: nn.Module,
+    inventory: Inventory,
+    *,
+    program: ExportedProgram | None,
+    notes: list[str],
+    part: str,
 ) -> Capture:
     return Capture(
         program=program,
         sites=inventory.sites,
-        uses=inventory.uses,
+        uses=tuple(inventory.uses),
         macs=inventory.macs,
         frozen=inventory.frozen,
         warnings=(*notes, *inventory.warnings),
-        how="graph",
+        how="hooks" if program is None else "graph",
         model_hash=model_hash(model),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
+        part=part,
     )
 
 
-def _run_once(model: nn.Module, inputs: Any) -> None:
-    args, kwargs = arguments(pytree.tree_map_only(Tensor, Tensor.clone, inputs))
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+def _submodule(model: nn.Module, part: str) -> nn.Module:
     try:
-        torch.func.functional_call(model, buffers, args, kwargs)
-    except _FAILURES as error:
-        raise TaskError(
-            f"the model does not run on the example inputs: {_line(error)}{_first_line(error)}",
-            "a tuple is passed as model(*inputs), a dict as model(**inputs), a tensor alone",
-        ) from error
+        return model.get_submodule(part)
+    except AttributeError as error:
+        known = ", ".join(name for name, _ in model.named_children())
+        raise CaptureError(f"the model has no part {part!r}", f"its parts are {known}") from error
 
 
-def _export(model: nn.Module, inputs: Any, dynamic: Dynamic) -> ExportedProgram:
-    args, kwargs = arguments(inputs)
+def _calls(model: nn.Module, part: str, inputs: Any) -> list[Arguments]:
+    """Runs the whole model and records what one of its submodules is called with."""
+    seen: list[Arguments] = []
+
+    def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append((args, kwargs))
+
+    handle = _submodule(model, part).register_forward_pre_hook(record, with_kwargs=True)
     try:
-        return torch.export.export(
-            model, args, kwargs, strict=False, dynamic_shapes=_dynamic_shapes(args, kwargs, dynamic)
-        )
-    except _FAILURES as error:
-        raise CaptureError(
-            f"the model's graph cannot be captured: {_line(error)}{_first_line(error)}",
-            'capture a submodule with part="...", or use the weights-only path (capture_or_hooks)',
-        ) from error
-
-
-def _dynamic_shapes(args: tuple[Any, ...], kwargs: dict[str, Any], dynamic: Dynamic) -> Any:
-    """Marks the batch dimension, and the named ones, of every tensor; the structure of the call."""
-    batch = _batch_size((args, kwargs))
-
-    def marks(tensor: Any, named: Mapping[int, str]) -> Any:
-        if not isinstance(tensor, Tensor):
-            return None
-        dims = set(named) | ({0} if tensor.ndim and tensor.shape[0] == batch else set())
-        return {dim: torch.export.Dim.AUTO for dim in dims}
-
-    def of(key: str | int, value: Any) -> Any:
-        named = dynamic.get(key, {})
-        return pytree.tree_map(lambda leaf: marks(leaf, named), value)
-
-    positional = tuple(of(position, value) for position, value in enumerate(args))
-    keywords = {name: of(name, value) for name, value in kwargs.items()}
-    return (*positional, *keywords.values()) if not keywords else _by_name(positional, keywords)
-
-
-def _by_name(positional: tuple[Any, ...], keywords: dict[str, Any]) -> dict[str, Any]:
-    if positional:
-        raise CaptureError("inputs are either positions or names, not both")
-    return keywords
-
-
-def _batch_size(inputs: Any) -> int | None:
-    sizes = [leaf.shape[0] for leaf in pytree.tree_leaves(inputs) if _has_rows(leaf)]
-    return sizes[0] if sizes else None
-
-
-def _has_rows(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.ndim > 0
-
-
-def _doubled(inputs: Any) -> Any:
-    """Repeats a single example: the exporter would make a batch of one a constant."""
-    if _batch_size(inputs) != 1:
-        return inputs
-
-    def twice(leaf: Any) -> Any:
-        return torch.cat([leaf, leaf]) if _has_rows(leaf) and leaf.shape[0] == 1 else leaf
-
-    return pytree.tree_map(twice, inputs)
-
-
-def _fixed_batch(program: ExportedProgram) -> list[str]:
-    names = program.graph_signature.user_inputs
-    for node in program.graph.nodes:
-        if node.op == "placeholder" and node.name in names and _has_rows(node.meta.get("val")):
-            size = node.meta["val"].shape[0]
-            if isinstance(size, int):
-                return [f"the model fixes its batch size at {size}: input {node.name!r}"]
-            break
-    return []
-
-
-@contextlib.contextmanager
-def _silenced() -> Any:
-    """Collects warnings as text and drops what the exporter prints."""
-    said: list[str] = []
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(record=True) as caught,
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("always")
-            yield said
+        run_once(model, arguments(inputs))
     finally:
-        logging.disable(disabled)
-        said += dict.fromkeys(str(warning.message).splitlines()[0] for warning in caught)
-
-
-def _line(error: BaseException) -> str:
-    """``file:line in function: `` of the innermost frame that is neither torch's nor ours."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        own = frame.filename.startswith((_TORCH, _HERE, "<"))
-        if not own and not frame.filename.endswith("contextlib.py"):
-            return f"{frame.filename}:{frame.lineno} in {frame.name}: "
-    return ""
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        handle.remove()
+    if not seen:
+        raise CaptureError(f"the model never calls its part {part!r}")
+    return seen

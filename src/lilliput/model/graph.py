@@ -11,6 +11,7 @@ from torch.export.graph_signature import InputKind
 from torch.utils import _pytree as pytree
 
 from lilliput.errors import InternalError, TaskError
+from lilliput.model.calls import Arguments
 
 Visit = Callable[[fx.Node, tuple[Any, ...], Any], Any]
 
@@ -18,7 +19,7 @@ Visit = Callable[[fx.Node, tuple[Any, ...], Any], Any]
 def run_graph(
     program: ExportedProgram,
     model: nn.Module,
-    inputs: tuple[tuple[Any, ...], dict[str, Any]],
+    inputs: Arguments,
     *,
     visit: Visit,
     at: frozenset[str],
@@ -64,19 +65,17 @@ def run_graph(
 
 
 def _output_spec(program: ExportedProgram) -> pytree.TreeSpec:
-    spec = program.call_spec.out_spec
+    spec: pytree.TreeSpec | None = program.call_spec.out_spec
     if spec is None:
         raise InternalError("the exported graph does not say how its outputs are arranged")
     return spec
 
 
-def _bindings(
-    program: ExportedProgram, model: nn.Module, inputs: tuple[tuple[Any, ...], dict[str, Any]]
-) -> dict[fx.Node, Any]:
+def _bindings(program: ExportedProgram, model: nn.Module, inputs: Arguments) -> dict[fx.Node, Any]:
     parameters = dict(model.named_parameters(remove_duplicate=False))
     buffers = dict(model.named_buffers(remove_duplicate=False))
-    leaves, spec = pytree.tree_flatten(inputs)
     expected = program.call_spec.in_spec
+    leaves, spec = pytree.tree_flatten(_in_order(inputs, expected))
     if spec != expected:
         raise TaskError(
             "these inputs are arranged otherwise than the ones the model was captured with",
@@ -98,6 +97,15 @@ def _bindings(
             constant = program.constants[target]
             values[node] = constant.clone() if isinstance(constant, torch.Tensor) else constant
     return values
+
+
+def _in_order(inputs: Arguments, expected: Any) -> Arguments:
+    """Keyword arguments in the order in which the graph was captured."""
+    args, kwargs = inputs
+    captured = list(pytree.tree_unflatten([0] * expected.num_leaves, expected)[1])
+    if set(captured) != set(kwargs):
+        return inputs
+    return args, {name: kwargs[name] for name in captured}
 
 
 def _last_uses(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:

@@ -9,34 +9,10 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from lilliput.model.reads import READERS, SHAPE_ONLY, Operation, Reading
+from lilliput.model.reads import READERS, SHAPE_ONLY, Reading
 from lilliput.model.sites import Site
+from lilliput.model.uses import Use, row_groups
 from lilliput.model.views import Orientation, is_view, operand, orient, root_of
-
-
-@dataclass(frozen=True)
-class Use:
-    """One place that reads a site.
-
-    Attributes:
-        site: Name of the site.
-        operation: How the weight is applied to its source.
-        where: The graph's node, or the module, that reads it.
-        source: Name of the graph's node whose value it is applied to.
-        source_axis: Axis of the source that holds the inputs (``linear``).
-        row_index: Rows of the site's matrix view that are read; None means all.
-        column_index: The same for columns.
-        part: Position in a recurrent node's list of weights.
-    """
-
-    site: str
-    operation: Operation
-    where: str
-    source: str
-    source_axis: int = -1
-    row_index: Tensor | None = None
-    column_index: Tensor | None = None
-    part: int = 0
 
 
 @dataclass
@@ -44,51 +20,82 @@ class Inventory:
     """Sites, their uses and multiply-adds, what is frozen and what should be said."""
 
     sites: dict[str, Site] = field(default_factory=dict)
-    uses: tuple[Use, ...] = ()
+    uses: list[Use] = field(default_factory=list)
     macs: dict[str, int] = field(default_factory=dict)
     frozen: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def add(self, site: Site, use: Use) -> None:
+        """Registers one use of a site; a site seen before must be read the same way round."""
+        self.uses.append(use)
+        known = self.sites.setdefault(site.name, replace(site, uses=0))
+        view = (site.rows, site.columns, site.transposed, site.groups)
+        if view != (known.rows, known.columns, known.transposed, known.groups):
+            self.frozen[site.name] = f"read as two different matrices, the second in {use.where}"
+        kind = "embedding" if site.kind == "embedding" else known.kind
+        self.sites[site.name] = replace(known, kind=kind, uses=known.uses + 1)
+
+    def close(self, names: dict[str, str]) -> None:
+        """Drops frozen sites, groups the rows of the others and notes their ties.
+
+        Args:
+            names: Every name of a parameter -> its canonical name.
+        """
+        for name, site in list(self.sites.items()):
+            uses = [use for use in self.uses if use.site == name]
+            groups = row_groups(site, uses)
+            if groups == 0:
+                self.frozen[name] = "its rows are read in too many different ways"
+            ties = tuple(other for other, first in names.items() if first == name != other)
+            self.sites[name] = replace(site, groups=groups, ties=ties)
+        for name in self.frozen:
+            self.sites.pop(name, None)
+        self.uses = [use for use in self.uses if use.site in self.sites]
+
+    def count(self, use: Use, macs: int) -> None:
+        """Adds multiply-adds of one example."""
+        self.macs[use.site] = self.macs.get(use.site, 0) + macs
+
 
 def take_inventory(
-    program: ExportedProgram, model: nn.Module, *, smallest: int = 256, prefix: str = ""
+    program: ExportedProgram, model: nn.Module, *, smallest: int = 256, part: str = ""
 ) -> Inventory:
     """Lists the sites of an exported graph in the order in which they are used.
 
     Args:
-        program: A non-decomposed export of `model` or of its submodule `prefix`.
+        program: A non-decomposed export of `model` or of its submodule `part`.
         model: The whole model; its canonical parameter names are the sites' names.
         smallest: Weights with fewer elements are left out.
-        prefix: Qualified name of the exported submodule, with a final dot; empty for the model.
+        part: Qualified name of the exported submodule; empty for the whole model.
     """
     names = canonical_names(model)
+    prefix = f"{part}." if part else ""
+    shapes = weight_shapes(model, smallest)
     weights = {
         spec.arg.name: names[prefix + str(spec.target)]
         for spec in program.graph_signature.input_specs
-        if spec.kind is InputKind.PARAMETER
-    }
-    tensors = dict(model.named_parameters())
-    weights = {
-        node: name
-        for node, name in weights.items()
-        if tensors[name].is_floating_point()
-        and tensors[name].ndim >= 2
-        and tensors[name].numel() >= smallest
+        if spec.kind is InputKind.PARAMETER and names[prefix + str(spec.target)] in shapes
     }
     inventory = Inventory()
-    uses: list[Use] = []
     for node in program.graph.nodes:
-        for use in _uses_of(node, weights, tensors, inventory):
-            uses.append(use)
-    _drop_frozen(inventory)
-    _add_ties(inventory, names)
-    inventory.uses = tuple(use for use in uses if use.site in inventory.sites)
+        for use, site in _uses_of(node, weights, shapes, inventory.frozen):
+            inventory.add(site, use)
+    inventory.close(names)
     batch = _batch_hint(program)
     nodes = {node.name: node for node in program.graph.nodes}
     for use in inventory.uses:
-        macs = _macs(use, nodes[use.where], inventory.sites[use.site]) // batch
-        inventory.macs[use.site] = inventory.macs.get(use.site, 0) + macs
+        macs = _macs(use, nodes[use.where], inventory.sites[use.site])
+        inventory.count(use, macs // batch)
     return inventory
+
+
+def weight_shapes(model: nn.Module, smallest: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters that may be sites: floating point, 2-D or more, large enough."""
+    return {
+        name: tuple(parameter.shape)
+        for name, parameter in model.named_parameters()
+        if parameter.is_floating_point() and parameter.ndim >= 2 and parameter.numel() >= smallest
+    }
 
 
 def canonical_names(model: nn.Module) -> dict[str, str]:
@@ -99,117 +106,115 @@ def canonical_names(model: nn.Module) -> dict[str, str]:
 
 
 def _uses_of(
-    node: fx.Node, weights: dict[str, str], tensors: dict[str, Any], inventory: Inventory
-) -> Iterator[Use]:
+    node: fx.Node,
+    weights: dict[str, str],
+    shapes: dict[str, tuple[int, ...]],
+    frozen: dict[str, str],
+) -> Iterator[tuple[Use, Site]]:
     """Uses of weights by one node; weights that it reads in any other way are frozen."""
     if is_view(node) or node.target in SHAPE_ONLY:
         return
-    roots = {argument: root_of(argument).name for argument in node.all_input_nodes}
-    touched = {argument: weights[root] for argument, root in roots.items() if root in weights}
+    roots = {fed: root_of(fed).name for fed in node.all_input_nodes}
+    touched = {fed: weights[root] for fed, root in roots.items() if root in weights}
     if not touched:
         return
     readings = READERS[node.target](node) if node.target in READERS else []
+    read: set[fx.Node] = set()
     for reading in readings:
-        name = touched.pop(reading.weight, None)
-        if name is None:
+        if reading.weight not in touched or reading.source in touched:
             continue
-        if reading.source is reading.weight or reading.source in touched:
-            inventory.frozen[name] = f"multiplied by another weight in {_place(node)}"
-            continue
-        found = _place_of(reading, tuple(tensors[name].shape))
+        read.add(reading.weight)
+        name = touched[reading.weight]
+        found = _place_of(reading, shapes[name])
         if found is None:
-            inventory.frozen[name] = (
-                f"read through a view that mixes rows and columns: {_place(node)}"
-            )
-            continue
-        _register(inventory, name, reading, found, shape=tuple(tensors[name].shape), node=node)
-        yield Use(
-            site=name,
-            operation=reading.operation,
-            where=node.name,
-            source=reading.source.name,
-            source_axis=reading.source_axis,
-            row_index=found.row_index,
-            column_index=found.column_index,
-            part=reading.part,
-        )
-    for name in touched.values():
-        inventory.frozen[name] = f"read by {node.target} in {_place(node)}"
+            frozen[name] = f"read through a view that is no (out, in) matrix in {_place(node)}"
+        else:
+            yield _use(reading, name, found, where=node.name), _site(reading, name, found, shapes)
+    for fed, name in touched.items():
+        if fed not in read:
+            frozen[name] = f"read by {node.target} in {_place(node)}"
+
+
+def _use(reading: Reading, name: str, found: Orientation, *, where: str) -> Use:
+    return Use(
+        site=name,
+        operation=reading.operation,
+        where=where,
+        source=reading.source.name,
+        source_axes=reading.source_axes,
+        geometry=reading.geometry,
+        label=_label(reading, found, where),
+        row_index=found.row_index,
+        column_index=found.column_index,
+    )
+
+
+def _label(reading: Reading, found: Orientation, where: str) -> str:
+    if reading.operation == "embedding":
+        return f"{found.rows} rows"
+    return f"{where} {reading.label}" if reading.label else ""
+
+
+def _site(
+    reading: Reading, name: str, found: Orientation, shapes: dict[str, tuple[int, ...]]
+) -> Site:
+    return Site(
+        name=name,
+        kind=reading.kind,
+        shape=shapes[name],
+        rows=found.rows,
+        columns=found.columns,
+        transposed=found.transposed,
+        groups=1 if reading.geometry is None else reading.geometry.groups,
+    )
 
 
 def _place_of(reading: Reading, shape: tuple[int, ...]) -> Orientation | None:
+    """How the operand of a reading lies in its parameter; None if it is no (out, in) matrix."""
     index = operand(reading.weight).index
-    if reading.operation == "linear":
-        if reading.turned:
-            if index is None and len(shape) == 2:
-                return Orientation(shape[1], shape[0], True)
-            return orient(shape, index.t()) if index is not None and index.ndim == 2 else None
-        return orient(shape, index) if index is None or index.ndim == 2 else None
-    if index is not None:
+    if reading.operation != "linear":
+        whole = index is None
+        return Orientation(shape[0], math.prod(shape[1:]), False) if whole else None
+    outs, ins = reading.axes
+    if index is None and len(shape) == 2:
+        if (outs, ins) == ((0,), (1,)):
+            return Orientation(shape[0], shape[1], False)
+        return Orientation(shape[1], shape[0], True)
+    value = reading.weight.meta["val"]
+    if value.ndim != len(outs) + len(ins):
         return None
-    return Orientation(shape[0], math.prod(shape[1:]), False)
-
-
-def _register(
-    inventory: Inventory,
-    name: str,
-    reading: Reading,
-    found: Orientation,
-    *,
-    shape: tuple[int, ...],
-    node: fx.Node,
-) -> None:
-    groups = _groups(node) if reading.operation == "conv" else 1
-    site = Site(name, reading.kind, shape, found.rows, found.columns, found.transposed, groups)
-    known = inventory.sites.get(name)
-    if known is None:
-        inventory.sites[name] = site
-        return
-    if (known.rows, known.transposed, known.groups) != (site.rows, site.transposed, site.groups):
-        inventory.frozen[name] = f"read in two orientations: {_place(node)}"
-    kind = "embedding" if "embedding" in (known.kind, site.kind) else known.kind
-    inventory.sites[name] = replace(known, kind=kind, uses=known.uses + 1)
-
-
-def _groups(node: fx.Node) -> int:
-    groups = node.args[6] if len(node.args) > 6 else node.kwargs.get("groups", 1)
-    return int(groups)  # type: ignore[arg-type]
-
-
-def _drop_frozen(inventory: Inventory) -> None:
-    for name in inventory.frozen:
-        inventory.sites.pop(name, None)
-
-
-def _add_ties(inventory: Inventory, names: dict[str, str]) -> None:
-    for name, site in inventory.sites.items():
-        ties = tuple(other for other, first in names.items() if first == name and other != name)
-        if ties:
-            inventory.sites[name] = replace(site, ties=ties)
+    if index is None:
+        index = operand(reading.weight, always=True).index
+    if index is None:
+        return None
+    sizes = [math.prod(index.shape[axis] for axis in axes) for axes in (outs, ins)]
+    return orient(shape, index.permute(*outs, *ins).reshape(sizes))
 
 
 def _place(node: fx.Node) -> str:
     """``file:line`` of the innermost user code behind a node, or the node's own name."""
     trace = node.meta.get("stack_trace") or ""
     lines = [line.strip() for line in trace.splitlines() if line.strip().startswith("File ")]
-    return (
-        lines[-1].removeprefix("File ").replace('", line ', ":").strip('"') if lines else node.name
-    )
+    if not lines:
+        return node.name
+    file, _, rest = lines[-1].removeprefix('File "').partition('", line ')
+    return f"{file}:{rest}"
 
 
-def _hint(size: Any) -> int:
+def hint(size: Any) -> int:
+    """The size an axis had in the captured batch."""
     node = getattr(size, "node", None)
-    hint = size if node is None else node.hint
-    return 1 if hint is None else int(hint)
+    known = size if node is None else node.hint
+    return 1 if known is None else int(known)
 
 
 def _batch_hint(program: ExportedProgram) -> int:
     names = program.graph_signature.user_inputs
     for node in program.graph.nodes:
         value = node.meta.get("val")
-        if node.op == "placeholder" and node.name in names and isinstance(value, Tensor):
-            if value.ndim:
-                return max(1, _hint(value.shape[0]))
+        given = node.op == "placeholder" and node.name in names
+        if given and isinstance(value, Tensor) and value.ndim:
+            return max(1, hint(value.shape[0]))
     return 1
 
 
@@ -217,8 +222,8 @@ def _macs(use: Use, node: fx.Node, site: Site) -> int:
     """Multiply-adds of one use on the whole captured batch."""
     if use.operation == "embedding":
         return 0
-    columns = site.columns if use.column_index is None else len(use.column_index)
     if use.operation == "recurrent":
-        steps = [_hint(size) for size in node.args[0].meta["val"].shape[:-1]]  # type: ignore[union-attr]
-        return math.prod(steps) * site.size
-    return math.prod(_hint(size) for size in node.meta["val"].shape) * columns
+        source: Any = node.args[0]
+        return math.prod(hint(size) for size in source.meta["val"].shape[:-1]) * site.size
+    columns = site.columns if use.column_index is None else len(use.column_index)
+    return math.prod(hint(size) for size in node.meta["val"].shape) * columns

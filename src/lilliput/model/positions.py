@@ -1,6 +1,6 @@
 """Which rows of a value belong to masked positions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,9 +8,11 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from lilliput.errors import TaskError
+from lilliput.model.calls import arguments
 
-Mask = str | Callable[[Any], Tensor | None] | None
+Mask = str | int | Callable[[Any], Tensor | None] | None
 
+Names = list[str | None]
 _RESHAPES = {
     torch.ops.aten.view.default,
     torch.ops.aten.reshape.default,
@@ -23,7 +25,7 @@ def mask_of(mask: Mask, inputs: Any) -> Tensor | None:
     """The (batch, positions) mask of one batch, float32, or None where everything counts.
 
     Args:
-        mask: Name of an input, a function of the inputs, or None.
+        mask: Name or position of an input, a function of the inputs, or None.
 
     Raises:
         TaskError: The mask is not (batch, positions).
@@ -33,7 +35,10 @@ def mask_of(mask: Mask, inputs: Any) -> Tensor | None:
     if callable(mask):
         found = mask(inputs)
     else:
-        found = inputs.get(mask) if isinstance(inputs, Mapping) else None
+        args, kwargs = arguments(inputs)
+        named: dict[str | int, Any] = dict(enumerate(args))
+        named.update(kwargs)
+        found = named.get(mask)
     if found is None:
         return None
     if found.ndim != 2:
@@ -49,18 +54,21 @@ class Positions:
 
     def __init__(self, mask: Tensor, program: ExportedProgram | None = None) -> None:
         self.mask = mask
-        self.symbols: tuple[str | None, str | None] = (None, None)
+        self.symbols: Names = [None, None]
+        self.nodes: dict[str, fx.Node] = {}
         if program is not None:
             self.symbols = _symbols(program)
+            self.nodes = {node.name: node for node in program.graph.nodes}
 
-    def weights(self, sizes: tuple[int, ...], node: fx.Node | None = None) -> Tensor | None:
+    def weights(self, sizes: tuple[int, ...], source: str = "") -> Tensor | None:
         """How often each row of a value counts, flattened over `sizes`; None means once each.
 
         Args:
             sizes: Sizes of the value without its last (input) axis.
-            node: The graph's node of the value, for the symbols of its axes.
+            source: Name of the graph's node of the value, for the symbols of its axes.
         """
         batch, length = self.mask.shape
+        node = self.nodes.get(source)
         names = _axis_names(node, len(sizes))
         if sizes and sizes[0] == batch * length and (len(sizes) == 1 or sizes[0] != batch):
             mask = self.mask.t() if self._flattened_by_position(node) else self.mask
@@ -77,7 +85,7 @@ class Positions:
             return _spread(self.mask.sum(0), sizes, (0,))
         return None
 
-    def _axes(self, sizes: tuple[int, ...], names: list[str | None]) -> tuple[int, int] | None:
+    def _axes(self, sizes: tuple[int, ...], names: Names) -> tuple[int, int] | None:
         """Axes of the batch and of the positions."""
         batch = _find(sizes, names, (self.mask.shape[0], self.symbols[0]), skip=None)
         if batch is None:
@@ -102,7 +110,7 @@ class Positions:
 
 def _find(
     sizes: tuple[int, ...],
-    names: list[str | None],
+    names: Names,
     wanted: tuple[int, str | None],
     *,
     skip: int | None,
@@ -122,15 +130,13 @@ def _spread(mask: Tensor, sizes: tuple[int, ...], axes: tuple[int, ...]) -> Tens
     return mask.reshape(shape).expand(sizes).reshape(-1)
 
 
-def _axis_names(node: fx.Node | None, axes: int) -> list[str | None]:
+def _axis_names(node: fx.Node | None, axes: int) -> Names:
     """The symbol of each axis of a node's value; None where it is a constant."""
     value = None if node is None else node.meta.get("val")
-    if not isinstance(value, Tensor):
-        return [None] * axes
-    named = [
-        str(size.node.expr) if isinstance(size, torch.SymInt) else None for size in value.shape
-    ]
-    return (named + [None] * axes)[:axes]
+    shape = value.shape if isinstance(value, Tensor) else ()
+    named: Names = [str(s.node.expr) if isinstance(s, torch.SymInt) else None for s in shape]
+    missing: Names = [None] * axes
+    return (named + missing)[:axes]
 
 
 def _hints(shape: tuple[Any, ...]) -> tuple[int, ...]:
@@ -139,13 +145,12 @@ def _hints(shape: tuple[Any, ...]) -> tuple[int, ...]:
     )
 
 
-def _symbols(program: ExportedProgram) -> tuple[str | None, str | None]:
+def _symbols(program: ExportedProgram) -> Names:
     """Symbols of the first two axes of the first input that has them."""
     names = program.graph_signature.user_inputs
     for node in program.graph.nodes:
         value = node.meta.get("val")
-        if node.op == "placeholder" and node.name in names and isinstance(value, Tensor):
-            if value.ndim >= 2:
-                first, second = _axis_names(node, 2)
-                return first, second
-    return None, None
+        given = node.op == "placeholder" and node.name in names
+        if given and isinstance(value, Tensor) and value.ndim >= 2:
+            return _axis_names(node, 2)
+    return [None, None]

@@ -77,15 +77,20 @@ def root_of(node: fx.Node) -> fx.Node:
     return node
 
 
-def operand(node: fx.Node) -> Operand:
-    """Follows views from `node` back to where they start and records which elements are left."""
+def operand(node: fx.Node, *, always: bool = False) -> Operand:
+    """Follows views from `node` back to where they start and records which elements are left.
+
+    Args:
+        node: An argument of an operation.
+        always: Give an index even for a parameter as stored.
+    """
     chain: list[fx.Node] = []
     root = node
     while is_view(root):
         if root.target not in _CASTS:
             chain.append(root)
         root = _parent(root)
-    if not chain:
+    if not chain and not always:
         return Operand(root, None)
     shape = tuple(root.meta["val"].shape)
     elements = torch.arange(math.prod(shape), dtype=torch.int32)
@@ -96,7 +101,7 @@ def operand(node: fx.Node) -> Operand:
         else:
             value = step.target(value, *step.args[1:], **step.kwargs)  # type: ignore[operator]
     whole = tuple(value.shape) == shape and torch.equal(value.reshape(-1), elements)
-    return Operand(root, None if whole else value)
+    return Operand(root, None if whole and not always else value)
 
 
 def _parent(node: fx.Node) -> fx.Node:
