@@ -31,6 +31,7 @@ from lilliput.scoring import (
     move_classes,
     same_shape,
 )
+from lilliput.usercode import users_code
 
 Reference = Literal["targets", "original"]
 
@@ -359,12 +360,9 @@ def score_rows(
     Raises:
         TaskError: The metric failed to return one row of numbers per example.
     """
-    takes_mask = mask is not None and _takes_mask(metric.rows)
-    rows = np.asarray(
-        metric.rows(outputs, targets, mask=mask)  # type: ignore[call-arg]
-        if takes_mask
-        else metric.rows(outputs, targets)
-    )
+    extra = {"mask": mask} if mask is not None and _takes_mask(metric.rows) else {}
+    with users_code(f"metric {metric.name}"):
+        rows = np.asarray(metric.rows(outputs, targets, **extra))
     if rows.ndim == 1:
         rows = rows[:, None]  # (N, 1)
     if rows.ndim != 2 or len(rows) != len(outputs) or rows.dtype.kind not in "fiub":

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from lilliput.batches import (
 )
 from lilliput.errors import TaskError
 from lilliput.metrics import Agreement, Cosine, Metric, is_class_scores, metric_by_name
+from lilliput.outputs import pick_output
 from lilliput.splits import SUBSETS, Split, SubsetName, connected, default_sizes, split_components
 from lilliput.usercode import users_code
 
@@ -102,6 +103,7 @@ class Task:
     describe: Callable[[Any], str] | None = None
     name: str = "task"
     notes: tuple[str, ...] = ()
+    _names: list[str] = field(default_factory=list, init=False, repr=False)
     _fingerprints: dict[int, bytes] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -147,8 +149,7 @@ class Task:
                 "an input that is a tuple itself is given as (input_tuple, target_or_None)",
             )
         value, target = item if isinstance(item, tuple) else (item, None)
-        group = self.group(item) if callable(self.group) else self.group and self.group[index]
-        return Example(index, value, target, index if self.group is None else group)
+        return Example(index, value, target, self._group_of(index, item))
 
     def split(self, seed: int = 0) -> Split:
         """Calibration, search and proof, disjoint by the SHA-256 of the inputs' bytes.
@@ -183,8 +184,9 @@ class Task:
 
     def batch(self, examples: Sequence[Example]) -> Batch:
         """Examples collated, in the order given."""
-        inputs = [example.input for example in examples]
-        collated = as_inputs((self.collate or collate_inputs)(inputs))
+        collated = self._collated([example.input for example in examples])
+        if isinstance(collated, dict):
+            collated = {name: collated[name] for name in self._input_names(collated)}
         return Batch(
             inputs=collated,
             targets=collate_targets([example.target for example in examples]),
@@ -199,25 +201,28 @@ class Task:
         return None if key is None else inputs[key]
 
     def sample(self, count: int = 2) -> Inputs:
-        """A batch of inputs to capture the model with: `example_inputs`, or the first examples."""
+        """Inputs to capture the model with: `example_inputs`, or the longest of a few examples."""
         if not len(self):
             return as_inputs(self.example_inputs)
-        first = [self.example(i % len(self)) for i in range(count)]
+        some = [self.example(i) for i in range(min(len(self), max(count, 8)))]
+        some.sort(key=lambda example: shapes(example.input), reverse=True)
+        first = [some[i % len(some)] for i in range(count)]
         pads = self.collate is not None or self._mask_key(first[0].input) is not None
         if not pads and len({shapes(example.input) for example in first}) > 1:
             first = first[:1] * count
         return self.batch(first).inputs
 
-    def varying(self, *, most: int = 256) -> list[tuple[int, ...]]:
+    def varying(self, *, most: int = 64) -> list[tuple[int, ...]]:
         """Per flattened input, the dimensions beside the batch that must stay dynamic.
 
-        Those in which the first `most` examples vary, and those named in `dynamic`.
+        Those in which `most` examples spread over the task vary, and those named in `dynamic`.
         """
         inputs = self.sample(1)
         dims: list[set[int]] = [set() for _ in flatten_tensors(inputs)]
         seen: list[set[tuple[int, ...]]] = [set() for _ in dims]
-        for i in range(min(len(self), most)):
-            batch = self.batch([self.example(i)])
+        tried = min(len(self), most)
+        for i in range(tried):
+            batch = self.batch([self.example(i * len(self) // tried)])
             for sizes, tensor in zip(seen, flatten_tensors(batch.inputs), strict=True):
                 sizes.add(tuple(tensor.shape))
         for varying, sizes in zip(dims, seen, strict=True):
@@ -240,14 +245,7 @@ class Task:
         Raises:
             TaskError: There is no such output, or it is not a tensor.
         """
-        if self.output is not None:
-            return _select(raw, self.output)
-        if isinstance(raw, Mapping) and isinstance(raw.get("logits"), Tensor):
-            return cast(Tensor, raw["logits"])
-        found: list[Tensor] = flatten_tensors(raw)
-        if not found:
-            raise TaskError(f"the model returned no tensor but {type(raw).__name__}")
-        return found[0]
+        return pick_output(raw, self.output)
 
     def predict(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """`run`, then `pick`."""
@@ -324,11 +322,36 @@ class Task:
         start = sum(len(source) for source in self._sources()[:place])
         return tuple(range(start, start + len(getattr(self, name))))
 
+    def _group_of(self, index: int, item: Any) -> Hashable:
+        if self.group is None:
+            return index
+        if not callable(self.group):
+            return self.group[index]
+        with users_code("group"):
+            return self.group(item)
+
+    def _collated(self, inputs: list[Any]) -> Inputs:
+        if self.collate is None:
+            return collate_inputs(inputs)
+        with users_code("collate"):
+            return as_inputs(self.collate(inputs))
+
+    def _input_names(self, collated: dict[str, Tensor]) -> list[str]:
+        """Names of a batch in the order of the first example's, the same for every batch."""
+        if not self._names:
+            first = self._collated([self.example(0).input])
+            self._names.extend(first if isinstance(first, dict) else ())
+        if set(self._names) != set(collated):
+            raise TaskError(f"a batch has the inputs {list(collated)}, the first {self._names}")
+        return self._names
+
     def _without(self, indices: Sequence[int] | None, taken: set[bytes]) -> tuple[int, ...]:
         return tuple(i for i in indices or () if self.fingerprint(i) not in taken)
 
     def _mask_key(self, inputs: Inputs) -> Any:
         if isinstance(self.mask, int):
+            if not isinstance(inputs, tuple) or not 0 <= self.mask < len(inputs):
+                raise TaskError(f"mask is {self.mask}, but the inputs are no tuple that long")
             return self.mask
         named = self.mask or DEFAULT_MASK
         if isinstance(inputs, Mapping) and named in inputs:
@@ -370,14 +393,3 @@ def _group_number(group: Hashable) -> int:
     if isinstance(group, int):
         return int(group)
     return int.from_bytes(hashlib.sha256(repr(group).encode()).digest()[:8], "little") >> 1
-
-
-def _select(raw: Any, key: str | int) -> Tensor:
-    try:
-        chosen = raw if isinstance(raw, Tensor) and key == 0 else raw[key]
-    except (KeyError, IndexError, TypeError) as error:
-        known = list(raw) if isinstance(raw, Mapping) else type(raw).__name__
-        raise TaskError(f"the model has no output {key!r}; it returned {known}") from error
-    if not isinstance(chosen, Tensor):
-        raise TaskError(f"output {key!r} is {type(chosen).__name__}, not a tensor")
-    return chosen

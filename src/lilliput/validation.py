@@ -29,18 +29,19 @@ def check_task(task: Task, *, most: int = 64) -> Metric | None:
     """
     check_weights(task.model)
     with evaluating(task.model) as model:
-        _check_output(_forward(task, model, task.sample(1), 1), 1)
+        first = task.sample(1)
+        count = len(flatten_tensors(first)[0])
+        _check_output(_forward(task, model, first, count), count)
+        metric: Metric | None = None
         if not len(task):
             return None
-        metric = None
         tried = min(most, len(task))
         for batch in task.batches([i * len(task) // tried for i in range(tried)], BATCH):
             output = _forward(task, model, batch.inputs, len(batch))
             _check_output(output, len(batch))
             metric = task.resolve_metric(output)
             targets = output if metric.reference == "original" else batch.targets
-            with users_code(f"metric {metric.name}"):
-                score_rows(metric, output, targets, mask=batch.mask)
+            score_rows(metric, output, targets, mask=batch.mask)
     return metric
 
 

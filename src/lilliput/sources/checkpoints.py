@@ -106,7 +106,7 @@ def _fit_prefix(held: dict[str, Tensor], wanted: list[str]) -> dict[str, Tensor]
     best = held
     for prefix in _prefixes(held):
         cut = {name.removeprefix(prefix): value for name, value in held.items()}
-        if len(cut) == len(held) and matches(cut) > matches(best):
+        if all(name.startswith(prefix) for name in held) and matches(cut) > matches(best):
             best = cut
     for prefix in _prefixes(wanted):
         longer = {prefix + name: value for name, value in held.items()}

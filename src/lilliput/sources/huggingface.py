@@ -2,6 +2,8 @@
 
 import inspect
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -137,6 +139,20 @@ def _transformers() -> Any:
     return transformers
 
 
+@contextmanager
+def _quiet(logging: Any) -> Iterator[None]:
+    """No progress bar and no list of left-out tensors: what matters is checked and said by us."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def _load_model(root: Path, architecture: str, role: Role) -> tuple[nn.Module, tuple[str, ...]]:
     transformers = _transformers()
     kind = getattr(transformers, architecture, None)
@@ -145,8 +161,7 @@ def _load_model(root: Path, architecture: str, role: Role) -> tuple[nn.Module, t
     settings: dict[str, Any] = {}
     if "add_pooling_layer" in inspect.signature(kind.__init__).parameters and role == "encoder":
         settings["add_pooling_layer"] = False
-    transformers.utils.logging.disable_progress_bar()
-    with users_code(f"loading {root}"):
+    with users_code(f"loading {root}"), _quiet(transformers.utils.logging):
         model, found = kind.from_pretrained(
             root,
             attn_implementation="eager",

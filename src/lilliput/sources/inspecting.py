@@ -21,6 +21,7 @@ PACKED_MAGIC = b"LILLIPUT"
 LEGACY_TORCH = bytes.fromhex("80028a0a6cfc9c46f920")
 STATE_MODULES = ("collections", "torch", "torch._utils", "torch.storage", "numpy", "_codecs")
 LARGEST_PICKLE = 64 * 2**20
+LARGEST_HEADER = 100_000_000  # as the safetensors format itself
 FOREIGN = {
     b"GGUF": "GGUF (llama.cpp)",
     b"\x89HDF": "HDF5 (Keras)",
@@ -141,8 +142,6 @@ def _pickled(path: Path, data: bytes, details: str) -> FileInfo:
         foreign = foreign_names(pickled_names(data))
     except ValueError as error:
         return FileInfo("unknown", f"a damaged pickle: {error}", "")
-    except (IndexError, UnicodeDecodeError, KeyError) as error:
-        return FileInfo("unknown", f"a damaged pickle: {error}", "")
     if not foreign:
         return FileInfo("state dict", f"{details}{_size(path)}", _with_weights(path))
     shown = f"{details}classes such as {foreign[0]}; opening it would run code"
@@ -158,14 +157,15 @@ def _legacy(path: Path) -> FileInfo:
     try:
         for _ in range(3):
             start += 1 + max(place or 0 for _, _, place in pickletools.genops(data[start:]))
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
+    except ValueError as error:
         return FileInfo("unknown", f"a damaged pickle: {error}", "")
     return _pickled(path, data[start:], "torch's old format, ")
 
 
 def _is_safetensors(path: Path, head: bytes) -> bool:
     length = int.from_bytes(head[:8], "little")
-    return len(head) > 8 and head[8:9] == b"{" and 2 <= length <= path.stat().st_size - 8
+    most = min(path.stat().st_size - 8, LARGEST_HEADER)
+    return len(head) > 8 and head[8:9] == b"{" and 2 <= length <= most
 
 
 def _safetensors(path: Path) -> FileInfo:
