@@ -23,8 +23,6 @@ standard=.venv-nncodec
 stamp=$standard/.ready
 if [ ! -f "$stamp" ] || [ requirements/nncodec.txt -nt "$stamp" ]; then
     [ -x "$standard/bin/python" ] || "$PYTHON" -m venv "$standard"
-    # torch first and alone: an open range would bring a build of several GB.
-    "$standard/bin/pip" install --quiet torch==2.13.0
     "$standard/bin/pip" install --quiet --requirement requirements/nncodec.txt
     "$standard/bin/pip" install --quiet --no-deps --no-build-isolation nncodec==2.1.3
     touch "$stamp"
