@@ -1,9 +1,9 @@
 """Peers that use calibration data: error-feedback rounding and a compensated codebook.
 
-Error feedback: Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", arXiv 2210.17323: columns are rounded
-one after another and each column's error is compensated in the columns still to come. Both are
-written plainly here, with the settings that make them strong: columns in order of falling second
-moment, groups fixed beforehand, ranges clipped where that lowers the error.
+Error feedback: Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", arXiv 2210.17323: columns are
+rounded one after another and each column's error is compensated in the columns still to come. Both
+are written plainly here, with the settings that make them strong: columns in order of falling
+second moment, groups fixed beforehand, ranges clipped where that lowers the error.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,7 +1,7 @@
 """A whole model as named arrays, each BatchNorm as one scale and one shift, and back.
 
-With BatchNorm kept apart from its convolution the weights of all channels have similar spread, which
-suits every peer; and two vectors are stored instead of four.
+With BatchNorm kept apart from its convolution the weights of all channels have similar spread,
+which suits every peer; and two vectors are stored instead of four.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ def fp32_bytes(model: nn.Module) -> int:
 
 
 def split(model: nn.Module) -> dict[str, Tensor]:
-    """All that a file must hold: parameters, with ``NAME.scale`` and ``NAME.shift`` per BatchNorm."""
+    """All that a file must hold: parameters; ``NAME.scale`` and ``NAME.shift`` per BatchNorm."""
     norms = _norms(model)
     inside = tuple(f"{name}." for name in norms)
     arrays = {

@@ -1,4 +1,4 @@
-"""Peers that need no data: round-to-nearest, HQQ and torchao IntX, in groups of consecutive weights.
+"""Peers that need no data: round-to-nearest, HQQ and torchao IntX, in groups of weights.
 
 HQQ: Badri and Shaji, "Half-Quadratic Quantization of Large Machine Learning Models", 2023, through
 its package `hqq`. IntX: the package `torchao`.

@@ -1,8 +1,9 @@
-"""The standard: NNCodec 2.1.3 (ISO/IEC 15938-17), Becking, Haase, Kirchhoffer, Müller, Samek and Marpe,
-"NNCodec: An Open Source Software Implementation of the Neural Network Coding ISO/IEC Standard", 2023.
+"""The standard: NNCodec 2.1.3, the implementation of ISO/IEC 15938-17 by its authors.
 
-It runs in its own environment (`benchmarks/setup.sh`) as a process that is handed arrays and gives
-back files and what they decode to. Dependent quantization is on; BatchNorm is kept apart.
+Becking, Haase, Kirchhoffer, Müller, Samek and Marpe, "NNCodec: An Open Source Software
+Implementation of the Neural Network Coding ISO/IEC Standard", 2023. It runs in its own environment
+(`benchmarks/setup.sh`) as a process that is handed arrays and gives back files and what they decode
+to. Dependent quantization is on; BatchNorm is kept apart.
 """
 
 import json
@@ -21,7 +22,7 @@ from benchmarks.peers.parts import join, split
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-nncodec/bin/python"
-WORKER = Path(__file__).with_name("nncodec_worker.py")
+WORKER = Path(__file__).with_name("standard_worker.py")
 
 Steps = Mapping[str, tuple[Tensor, Tensor | None]]
 Settings = dict[str, object]

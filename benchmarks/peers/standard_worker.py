@@ -1,8 +1,8 @@
 """Runs in .venv-nncodec: codes a set of arrays with NNCodec at given file sizes. Needs numpy only.
 
-``python nncodec_worker.py REQUEST.json`` where the request has: `arrays` (npz of float32), `folder`
-(where ``0.nnc``, ``0.npz``, ... are written), `targets` (bytes), `settings` (see `Settings`). Prints
-one JSON line per target: bytes, qp offset.
+``python standard_worker.py REQUEST.json`` where the request has: `arrays` (npz of float32),
+`folder` (where ``0.nnc``, ``0.npz``, ... are written), `targets` (bytes), `settings` (see
+`Settings`). Prints one JSON line per target: bytes and qp.
 """
 
 import json
@@ -21,7 +21,7 @@ sys.modules["nncodec.framework"] = framework
 
 from nncodec import nnc  # noqa: E402
 
-DENSITY = 4  # steps of a sixteenth of an octave, so that files hit their target size
+DENSITY = 6  # steps of 1/64 octave, so that files hit their target size
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,13 @@ class Settings:
 
 
 def encode(arrays: dict[str, np.ndarray], qp: int, settings: Settings) -> bytes:
-    """The bitstream with steps of 2 ** (qp / 16), or `steps` times that."""
+    """The bitstream with steps of 2 ** (qp / 64), or `steps` times that."""
     finer = 2 ** (DENSITY - 2)
     per_tensor = None
     if settings.steps is not None:
         per_tensor = {
-            name: np.int32(round(16 * np.log2(step)) + qp) for name, step in settings.steps.items()
+            name: np.int32(round(2**DENSITY * np.log2(step)) + qp)
+            for name, step in settings.steps.items()
         }
     return nnc.compress(
         arrays,
@@ -67,8 +68,8 @@ def encode(arrays: dict[str, np.ndarray], qp: int, settings: Settings) -> bytes:
 def largest_within(
     arrays: dict[str, np.ndarray], target: int, settings: Settings, sizes: dict[int, int]
 ) -> tuple[int, bytes]:
-    """The finest coding of at most `target` bytes: (qp, bitstream); `sizes` remembers qp -> bytes."""
-    low, high = (-160, 0) if settings.steps is None else (-96, 96)  # too large, small enough
+    """The finest coding within `target` bytes: (qp, bitstream); `sizes` remembers qp -> bytes."""
+    low, high = (-640, 0) if settings.steps is None else (-384, 384)  # too large, small enough
     while high - low > 1:
         middle = (low + high) // 2
         if middle not in sizes:
