@@ -11,11 +11,11 @@ from lilliput.errors import CaptureError
 from lilliput.model.calls import Arguments, arguments, evaluating
 from lilliput.model.exporting import (
     Dynamic,
-    all_open,
+    all_axes_open,
     doubled,
     export_program,
     fixed_batch,
-    open_dimensions,
+    open_axes,
     run_once,
     silenced,
 )
@@ -98,11 +98,12 @@ def capture(
     with evaluating(model), torch.no_grad(), silenced() as said:
         call = arguments(batch)
         run_once(model, call)
-        marks = open_dimensions(call, dynamic)
+        marks = open_axes(model, call, dynamic)
+        target = _submodule(model, part)
         if part:
             call = _calls(model, part, batch)[0]
-            marks = all_open(call) if dynamic else open_dimensions(call, None)
-        program = export_program(_submodule(model, part), call, marks)
+            marks = all_axes_open(target, call) if dynamic else open_axes(target, call, None)
+        program = export_program(target, call, marks)
     notes = [*said, *filter(None, [fixed_batch(program)])]
     inventory = take_inventory(program, model, smallest=smallest, part=part)
     return _capture(model, inventory, program=program, notes=notes, part=part)
@@ -173,7 +174,8 @@ def _calls(model: nn.Module, part: str, inputs: Any) -> list[Arguments]:
 
     handle = _submodule(model, part).register_forward_pre_hook(record, with_kwargs=True)
     try:
-        run_once(model, arguments(inputs))
+        with torch.no_grad():
+            run_once(model, arguments(inputs))
     finally:
         handle.remove()
     if not seen:

@@ -1,21 +1,24 @@
 """torch.export, with the batch left open, errors in the user's terms, and no noise."""
 
 import contextlib
+import inspect
 import io
 import logging
 import os
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import Dim, ExportedProgram, ShapesCollection
 from torch.utils import _pytree as pytree
 
 from lilliput.errors import CaptureError, TaskError
 from lilliput.model.calls import Arguments
+from lilliput.model.sizes import hint, symbol
 
 Dynamic = Mapping[str | int, Iterable[int]] | Sequence[Iterable[int]]
 
@@ -40,14 +43,15 @@ def export_program(model: nn.Module, call: Arguments, marks: Any) -> ExportedPro
     Args:
         model: In evaluation mode, gradients off.
         call: Positional and keyword arguments.
-        marks: Open dimensions, from `open_dimensions`.
+        marks: Open dimensions, from `open_axes`.
 
     Raises:
         CaptureError: Names the user's line and the reason.
     """
     args, kwargs = call
     try:
-        return torch.export.export(model, args, kwargs, strict=False, dynamic_shapes=marks)
+        with _explicit(model, kwargs):
+            return torch.export.export(model, args, kwargs, strict=False, dynamic_shapes=marks)
     except FAILURES as error:
         raise CaptureError(f"the graph cannot be captured: {described(error)}", _HINT) from error
 
@@ -96,52 +100,75 @@ def doubled(inputs: Any) -> Any:
     return pytree.tree_map(twice, inputs)
 
 
-def open_dimensions(call: Arguments, dynamic: Dynamic | None) -> Any:
+def open_axes(model: nn.Module, call: Arguments, dynamic: Dynamic | None) -> Any:
     """Marks the batch axis, and the named axes, of every tensor of a call as open.
 
     Args:
+        model: What is called.
         call: Positional and keyword arguments.
         dynamic: Input's name or position -> its open axes beside the batch; or the same as a
             sequence, one entry per flattened tensor.
+
+    Returns:
+        What `torch.export.export` takes as ``dynamic_shapes``.
 
     Raises:
         CaptureError: `dynamic` names an input that the call does not have.
     """
     args, kwargs = call
     batch = batch_size(call)
-    numbered = iter(dynamic) if dynamic and not isinstance(dynamic, Mapping) else None
-    named = dynamic if isinstance(dynamic, Mapping) else {}
-    unknown = set(named) - set(kwargs) - set(range(len(args)))
-    if unknown:
-        raise CaptureError(f"dynamic names {sorted(map(str, unknown))}, which are no inputs")
-
-    def marks(leaf: Any, axes: Iterable[int]) -> Any:
-        if not isinstance(leaf, Tensor):
-            return None
-        if numbered is not None:
-            axes = next(numbered, ())
-        first = {0} if leaf.ndim and leaf.shape[0] == batch else set()
-        return dict.fromkeys(first | set(axes), Dim.AUTO)
-
-    def of(key: str | int, value: Any) -> Any:
-        return pytree.tree_map(lambda leaf: marks(leaf, named.get(key, ())), value)
-
-    positional = tuple(of(position, value) for position, value in enumerate(args))
-    return (
-        positional + tuple(of(name, value) for name, value in kwargs.items())
-        if args
-        else {name: of(name, value) for name, value in kwargs.items()}
-    )
+    inputs: dict[str | int, Any] = dict(enumerate(args))
+    inputs.update(kwargs)
+    if isinstance(dynamic, Mapping):
+        unknown = [str(name) for name in dynamic if name not in inputs]
+        if unknown:
+            raise CaptureError(f"dynamic names {', '.join(unknown)}, the inputs are {[*inputs]}")
+        named = [dynamic.get(name, ()) for name, value in inputs.items() for _ in _tensors(value)]
+    else:
+        named = list(dynamic or ())
+    marks = ShapesCollection()  # type: ignore[no-untyped-call]
+    for leaf, axes in zip_longest(_tensors(call), named, fillvalue=()):
+        if isinstance(leaf, Tensor) and leaf.ndim:
+            first = {0} if leaf.shape[0] == batch else set()
+            marks[leaf] = dict.fromkeys(sorted(first | set(axes)), Dim.AUTO)
+    with _explicit(model, kwargs):
+        return marks.dynamic_shapes(model, args, kwargs)  # type: ignore[no-untyped-call]
 
 
-def all_open(call: Arguments) -> Any:
+def all_axes_open(model: nn.Module, call: Arguments) -> Any:
     """Marks every axis of every tensor of a call as open."""
+    tensors = _tensors(call)
+    return open_axes(model, call, [tuple(range(tensor.ndim)) for tensor in tensors])
 
-    def marks(leaf: Any) -> Any:
-        return dict.fromkeys(range(leaf.ndim), Dim.AUTO) if isinstance(leaf, Tensor) else None
 
-    args, kwargs = call
-    return tuple(pytree.tree_map(marks, value) for value in (*args, *kwargs.values()))
+@contextlib.contextmanager
+def _explicit(model: nn.Module, kwargs: dict[str, Any]) -> Iterator[None]:
+    """Names the keywords that ``forward(**kwargs)`` swallows: the exporter trips over those."""
+    signature = inspect.signature(model.forward)
+    swallows = inspect.Parameter.VAR_KEYWORD
+    named = [item for item in signature.parameters.values() if item.kind is not swallows]
+    missing = [name for name in kwargs if name not in {item.name for item in named}]
+    if not missing:
+        yield
+        return
+    inner, own = model.forward, model.__dict__.get("forward")
+
+    def forward(*args: Any, **keywords: Any) -> Any:
+        return inner(*args, **keywords)
+
+    named += [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in missing]
+    vars(forward)["__signature__"] = signature.replace(parameters=named)
+    model.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        model.__dict__.pop("forward")
+        if own is not None:
+            model.__dict__["forward"] = own
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
 
 
 def fixed_batch(program: ExportedProgram) -> str | None:
@@ -151,9 +178,9 @@ def fixed_batch(program: ExportedProgram) -> str | None:
         given = node.op == "placeholder" and node.name in names
         if given and _has_axes(node.meta.get("val")):
             size = node.meta["val"].shape[0]
-            if isinstance(size, int):
-                return f"the model fixes its batch size at {size} (input {node.name})"
-            return None
+            if symbol(size) is not None:
+                return None
+            return f"the model fixes its batch size at {hint(size)} (input {node.name})"
     return None
 
 

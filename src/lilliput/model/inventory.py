@@ -11,6 +11,7 @@ from torch.export.graph_signature import InputKind
 
 from lilliput.model.reads import READERS, SHAPE_ONLY, Reading
 from lilliput.model.sites import Site
+from lilliput.model.sizes import hint
 from lilliput.model.uses import Use, row_groups
 from lilliput.model.views import Orientation, is_view, operand, orient, root_of
 
@@ -142,6 +143,7 @@ def _use(reading: Reading, name: str, found: Orientation, *, where: str) -> Use:
         where=where,
         source=reading.source.name,
         source_axes=reading.source_axes,
+        output_axes=reading.output_axes,
         geometry=reading.geometry,
         label=_label(reading, found, where),
         row_index=found.row_index,
@@ -199,13 +201,6 @@ def _place(node: fx.Node) -> str:
         return node.name
     file, _, rest = lines[-1].removeprefix('File "').partition('", line ')
     return f"{file}:{rest}"
-
-
-def hint(size: Any) -> int:
-    """The size an axis had in the captured batch."""
-    node = getattr(size, "node", None)
-    known = size if node is None else node.hint
-    return 1 if known is None else int(known)
 
 
 def _batch_hint(program: ExportedProgram) -> int:

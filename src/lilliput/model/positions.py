@@ -9,6 +9,7 @@ from torch.export import ExportedProgram
 
 from lilliput.errors import TaskError
 from lilliput.model.calls import arguments
+from lilliput.model.sizes import hint, symbol
 
 Mask = str | int | Callable[[Any], Tensor | None] | None
 
@@ -101,7 +102,7 @@ class Positions:
                 return False
             if node.target in _RESHAPES:
                 shape = tuple(source.meta["val"].shape)
-                where = self._axes(_hints(shape), _axis_names(source, len(shape)))
+                where = self._axes(tuple(map(hint, shape)), _axis_names(source, len(shape)))
                 if where is not None and max(where) <= 1:
                     return where[0] > where[1]
             node = source
@@ -134,15 +135,9 @@ def _axis_names(node: fx.Node | None, axes: int) -> Names:
     """The symbol of each axis of a node's value; None where it is a constant."""
     value = None if node is None else node.meta.get("val")
     shape = value.shape if isinstance(value, Tensor) else ()
-    named: Names = [str(s.node.expr) if isinstance(s, torch.SymInt) else None for s in shape]
+    named: Names = [symbol(size) for size in shape]
     missing: Names = [None] * axes
     return (named + missing)[:axes]
-
-
-def _hints(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    return tuple(
-        int(size.node.hint or 1) if isinstance(size, torch.SymInt) else int(size) for size in shape
-    )
 
 
 def _symbols(program: ExportedProgram) -> Names:

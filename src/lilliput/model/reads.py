@@ -29,6 +29,7 @@ class Reading:
         kind: Kind of site this makes of the weight.
         axes: ``linear``: axes of the weight that are outputs, and those that are inputs.
         source_axes: ``linear``: axes of the source that are inputs, in the same order.
+        output_axes: ``linear``: axes of the result that are outputs, in the same order.
         geometry: ``conv``: how the kernel walks.
         label: ``recurrent``: which of the layer's values the weight is applied to.
     """
@@ -39,6 +40,7 @@ class Reading:
     kind: Kind
     axes: tuple[tuple[int, ...], tuple[int, ...]] = ((0,), (1,))
     source_axes: tuple[int, ...] = (-1,)
+    output_axes: tuple[int, ...] = (-1,)
     geometry: Geometry | None = None
     label: str = ""
 
@@ -60,7 +62,7 @@ def _addmm(node: fx.Node) -> list[Reading]:
 def _matmul(node: fx.Node) -> list[Reading]:
     left, right = argument(node, 0, "self"), argument(node, 1, "other")
     across = -2 if right.meta["val"].ndim > 1 else -1
-    turned = Reading(left, right, "linear", "matmul", source_axes=(across,))
+    turned = Reading(left, right, "linear", "matmul", source_axes=(across,), output_axes=(across,))
     return [_right(left, right, "matmul"), turned]
 
 
@@ -100,6 +102,7 @@ def _contraction(
         "matmul",
         axes=(tuple(map(own.index, outs)), tuple(map(own.index, ins))),
         source_axes=tuple(map(other.index, ins)),
+        output_axes=tuple(map(output.index, outs)),
     )
 
 

@@ -23,6 +23,7 @@ class Use:
         where: The graph's node, or the module, that reads it.
         source: Name of what it is applied to: a node of the graph, or a module and its argument.
         source_axes: ``linear``: axes of the source that hold the inputs.
+        output_axes: ``linear``: axes of the result that hold the outputs.
         geometry: ``conv``: how the kernel walks over the source.
         label: ``recurrent``: which of the layer's values the weight is applied to.
         row_index: Rows of the site's matrix view that are read; None means all.
@@ -34,6 +35,7 @@ class Use:
     where: str
     source: str
     source_axes: tuple[int, ...] = (-1,)
+    output_axes: tuple[int, ...] = (-1,)
     geometry: Geometry | None = None
     label: str = ""
     row_index: Tensor | None = None
@@ -46,11 +48,21 @@ class Use:
 
     def inputs(self, source: Tensor) -> Tensor:
         """``linear``: the source with its inputs flattened into the last axis."""
-        axes = self.source_axes
-        if axes == (-1,):
-            return source
-        moved = source.movedim(axes, tuple(range(-len(axes), 0)))
-        return moved.flatten(-len(axes)) if len(axes) > 1 else moved
+        return _last(source, self.source_axes)
+
+    def outputs(self, result: Tensor) -> Tensor:
+        """The result with the outputs (an embedding's columns) flattened into the last axis."""
+        if self.geometry is not None:
+            return result.movedim(-1 - len(self.geometry.kernel), -1)
+        return _last(result, self.output_axes)
+
+
+def _last(value: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The value with some of its axes moved to the end and flattened."""
+    if axes == (-1,):
+        return value
+    moved = value.movedim(axes, tuple(range(-len(axes), 0)))
+    return moved.flatten(-len(axes)) if len(axes) > 1 else moved
 
 
 def row_groups(site: Site, uses: Sequence[Use]) -> int:

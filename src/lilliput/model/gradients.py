@@ -1,0 +1,187 @@
+"""The output side of the metric: what a site's output is worth to the model's output, label-free.
+
+For an objective with output divergence D, the second moment of the gradient of D's root with
+respect to a site's output estimates the Hessian on that side (K-FAC, arXiv 1503.05671; Hutchinson
+probes for a squared error, sampled classes for a cross-entropy).
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from lilliput.errors import TaskError
+from lilliput.model.calls import evaluating
+from lilliput.model.capture import Capture, calls_of
+from lilliput.model.graph import run_graph
+from lilliput.model.positions import Mask, Positions, mask_of
+from lilliput.model.uses import Use
+
+Likelihood = Literal["gaussian", "softmax"]
+Pick = Callable[[Any], Tensor]
+
+
+def observe_gradients(
+    capture: Capture,
+    model: nn.Module,
+    batches: Iterable[Any],
+    *,
+    mask: Mask = None,
+    pick: Pick | None = None,
+    likelihood: Likelihood = "gaussian",
+    probes: int = 1,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Second moments of label-free output gradients; few examples are enough.
+
+    With ``gaussian`` the gradient is that of <output, v> for random signs v, whose expected outer
+    product is JᵀJ: the curvature of the squared output error. With ``softmax`` it is that of
+    log p(c) for a class c drawn from the model's own answer: the Fisher information, the curvature
+    of KL. Memory: one batch's activations, as in training without parameters' gradients.
+
+    Args:
+        capture: A graph capture.
+        model: The model; it is not changed, and its parameters get no gradients.
+        batches: Inputs, in small batches.
+        mask: As in `lilliput.model.observe.observe`; masked positions count neither at the sites
+            nor, where the output has the mask's axes, in the objective.
+        pick: Picks the output that counts, e.g. ``task.pick``; by default the first float tensor.
+            For the capture of a part it is applied to the part's output.
+        likelihood: What the output is.
+        probes: Random draws per batch.
+        seed: Of the draws.
+
+    Returns:
+        Site name -> mean over rows of g², (rows,), or of g gᵀ, (columns, columns), for an
+        embedding. Recurrent sites and captures without a graph have none.
+
+    Raises:
+        TaskError: There is no batch, or a gradient is NaN or infinite.
+    """
+    if capture.program is None:
+        return {}
+    worth = _Worth(capture)
+    generator = torch.Generator().manual_seed(seed)
+    batch_count = 0
+    with evaluating(model), torch.enable_grad():
+        for inputs in batches:
+            batch_count += 1
+            found = mask_of(mask, inputs)
+            worth.positions = None if found is None else Positions(found, capture.program)
+            for call in calls_of(capture, model, inputs):
+                part, at = capture.captured(model), frozenset(worth.at)
+                raw = run_graph(capture.graph, part, call, visit=worth.visit, at=at)
+                output = (pick or _first_float)(raw)
+                _send_back(output, likelihood, found, probes=probes, generator=generator)
+    if not batch_count:
+        raise TaskError("there are no examples for the output gradients")
+    return worth.means()
+
+
+class _Worth:
+    """Sums of gradient products per site, filled by hooks on the sites' outputs."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.sites = capture.sites
+        self.at: dict[str, list[Use]] = {}
+        for use in capture.uses:
+            site = capture.sites[use.site]
+            if use.operation == "embedding" or (
+                use.operation != "recurrent" and site.kind != "embedding"
+            ):
+                self.at.setdefault(use.where, []).append(use)
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, Tensor] = {}
+        self.positions: Positions | None = None
+
+    def visit(self, node: fx.Node, args: tuple[Any, ...], value: Tensor) -> Tensor:
+        """Makes sure that a gradient reaches the value, and listens for it."""
+        if not value.requires_grad:
+            value = value.detach().requires_grad_().clone()  # a leaf may not be written in place
+        for use in self.at[node.name]:
+            weights = self._weights(use, node, value)
+            value.register_hook(_listener(self, use, weights))  # type: ignore[no-untyped-call]
+        return value
+
+    def _weights(self, use: Use, node: fx.Node, value: Tensor) -> Tensor | None:
+        if self.positions is None:
+            return None
+        rows = use.outputs(value)
+        return self.positions.weights(tuple(rows.shape[:-1]), node.name if rows is value else "")
+
+    def add(self, use: Use, gradient: Tensor, weights: Tensor | None) -> None:
+        """Adds the gradient of one use's output."""
+        rows = use.outputs(gradient).flatten(0, -2).float()  # (n, out)
+        if weights is not None:
+            rows = rows[weights > 0]
+        site = self.sites[use.site]
+        embedding = use.operation == "embedding"
+        product = rows.t() @ rows if embedding else rows.square().sum(0)
+        size = (site.columns, site.columns) if embedding else (site.rows,)
+        total = self.sums.setdefault(use.site, torch.zeros(size, dtype=torch.float64))
+        count = self.counts.setdefault(use.site, torch.zeros(size[:1], dtype=torch.float64))
+        index = slice(None) if use.row_index is None else use.row_index.long()
+        total[index] += product
+        count[index] += float(rows.shape[0])
+
+    def means(self) -> dict[str, Tensor]:
+        """Sums divided by rows, float32.
+
+        Raises:
+            TaskError: A gradient was NaN or infinite.
+        """
+        found = {}
+        for name, total in self.sums.items():
+            if not bool(torch.isfinite(total).all()):
+                raise TaskError(f"NaN or infinity in the output gradient of {name}")
+            count = self.counts[name].clamp_min(1.0)
+            found[name] = (total / (count[:, None] if total.ndim == 2 else count)).float()
+        return {name: found[name] for name in self.sites if name in found}
+
+
+def _listener(worth: _Worth, use: Use, weights: Tensor | None) -> Callable[[Tensor], None]:
+    def listen(gradient: Tensor) -> None:
+        worth.add(use, gradient.detach(), weights)
+
+    return listen
+
+
+def _first_float(raw: Any) -> Tensor:
+    for leaf in pytree.tree_leaves(raw):
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            return leaf
+    raise TaskError("the model returns no floating-point tensor")
+
+
+def _send_back(
+    output: Tensor,
+    likelihood: Likelihood,
+    mask: Tensor | None,
+    *,
+    probes: int,
+    generator: torch.Generator,
+) -> None:
+    if not output.requires_grad:
+        raise TaskError("the output that counts does not depend on any weight that can change")
+    for left in reversed(range(probes)):
+        objective = (output.float() * _probe(output, likelihood, mask, generator)).sum()
+        torch.autograd.backward(objective, retain_graph=left > 0)
+
+
+@torch.no_grad()
+def _probe(
+    output: Tensor, likelihood: Likelihood, mask: Tensor | None, generator: torch.Generator
+) -> Tensor:
+    """One random direction in the space of the output."""
+    if likelihood == "softmax":
+        chances = output.detach().float().softmax(-1)
+        flat = chances.reshape(-1, chances.shape[-1])
+        drawn = torch.multinomial(flat, 1, generator=generator)
+        probe = flat.neg().scatter_add_(1, drawn, torch.ones(drawn.shape)).reshape(output.shape)
+    else:
+        probe = torch.randint(0, 2, output.shape, generator=generator).float() * 2 - 1
+    if mask is not None and output.ndim > 2 and output.shape[:2] == mask.shape:
+        probe *= mask.reshape(*mask.shape, *[1] * (output.ndim - 2))
+    return probe

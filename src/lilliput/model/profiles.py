@@ -1,0 +1,130 @@
+"""What is known about every site before anything is changed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lilliput.model.moments import Moments
+from lilliput.model.sites import Site
+
+SMOOTHING = 2000.0  # pseudo-counts shared by the rows of an embedding
+OUTPUT_SHRINKAGE = 0.3  # least share of the diagonal in an embedding's output side
+TEMPER = 1e-3  # smallest output weight, as a share of the mean
+
+
+@dataclass(frozen=True)
+class SiteProfile:
+    """One site under the one metric: ``damage = sum_r weights[r] * (E H E^T)[r, r]``.
+
+    Attributes:
+        site: The site.
+        second: Column side H, (groups, columns, columns) float32; None without calibration data,
+            and then every column counts the same.
+        weights: Row side, (rows,) float32, mean 1: what an error in a row costs.
+        frequencies: Smoothed probability of each row of an embedding, (rows,), else None.
+        row_factors: What the export multiplies each row with (a folded BatchNorm), (rows,); the
+            steps that are stored are the row steps times these.
+        macs: Multiply-adds of one example.
+        sensitivity: Divergence of the model's output per unit of damage, from one probe; None
+            where it was not probed.
+    """
+
+    site: Site
+    second: Tensor | None
+    weights: Tensor
+    frequencies: Tensor | None = None
+    row_factors: Tensor | None = None
+    macs: int | None = None
+    sensitivity: float | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Per site: statistics and sensitivity; and the weights themselves, untouched.
+
+    Attributes:
+        model_hash: Names and shapes of the parameters.
+        sites: By name, in order of use.
+        parameters: Values of the sites and of all other floating-point parameters, by name.
+        warnings: What the user should know.
+    """
+
+    model_hash: str
+    sites: Mapping[str, SiteProfile]
+    parameters: Mapping[str, Tensor]
+    warnings: tuple[str, ...] = ()
+    factors: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def matrix(self, name: str) -> Tensor:
+        """The (rows, columns) view of a site's weight, float32."""
+        return self.sites[name].site.matrix(self.parameters[name].detach()).to(torch.float32)
+
+
+def site_profile(
+    site: Site, moments: Moments | None, *, row_factors: Tensor | None, macs: int | None
+) -> SiteProfile:
+    """A site's side of the metric from what was streamed.
+
+    For an embedding the column side is the second moment of the output's gradient and a row counts
+    by its smoothed frequency; a table that is also an output layer adds what that layer reads.
+    """
+    ones = torch.ones(site.rows)
+    if moments is None:
+        return SiteProfile(site, None, ones, row_factors=row_factors, macs=macs)
+    if site.kind == "embedding":
+        second, weights, frequencies = _embedding_sides(site, moments)
+        return SiteProfile(site, second, weights, frequencies, row_factors, macs)
+    second = moments.shrunk() if moments.second is not None and moments.count else None
+    weights = ones if moments.output is None else _normalised(moments.output)
+    return SiteProfile(site, second, weights, None, row_factors, macs)
+
+
+def _embedding_sides(site: Site, moments: Moments) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    weights = torch.ones(site.rows)
+    frequencies = None
+    if moments.frequencies is not None:
+        frequencies = smoothed(moments.frequencies)
+        weights = (frequencies / frequencies.mean()).to(torch.float32)
+    sides = []
+    if moments.output is not None and moments.output.dim() == 2:
+        sides.append(_toward_diagonal(moments.output, OUTPUT_SHRINKAGE))
+    if moments.second is not None and moments.count:
+        sides.append(moments.shrunk()[0])
+        weights = (weights + 1) / 2
+    if not sides:
+        return None, weights, frequencies
+    scaled = [side / side.diagonal().mean().clamp_min(1e-30) for side in sides]
+    return torch.stack(scaled).mean(0)[None], weights, frequencies
+
+
+def smoothed(counts: Tensor) -> Tensor:
+    """Probabilities of tokens from counts: unseen ones must not cost nothing.
+
+    Half of `SMOOTHING` pseudo-counts are spread evenly, half by Zipf's law over the rank in the
+    vocabulary, since tokenizers number tokens roughly by how frequent they are.
+
+    Args:
+        counts: (rows,) >= 0.
+
+    Returns:
+        (rows,) float64, positive, sum 1.
+    """
+    rank = torch.arange(len(counts), dtype=torch.float64)
+    zipf = 1 / (rank + 300)
+    prior = 0.5 * zipf / zipf.sum() + 0.5 / len(counts)
+    return (counts.to(torch.float64) + SMOOTHING * prior) / (float(counts.sum()) + SMOOTHING)
+
+
+def _normalised(output: Tensor) -> Tensor:
+    weights = output.to(torch.float32)
+    mean = weights.mean()
+    if not mean > 0:
+        return torch.ones_like(weights)
+    return (weights / mean).clamp_min(TEMPER)
+
+
+def _toward_diagonal(second: Tensor, share: float) -> Tensor:
+    diagonal = torch.diag(second.diagonal())
+    return (1 - share) * second + share * diagonal
