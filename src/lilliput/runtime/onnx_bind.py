@@ -67,6 +67,7 @@ class Bindings:
     """All that was recognised.
 
     Attributes:
+        original: The file, as `export_original` described it.
         found: One entry per initializer and set of parameters.
         missing: Sites whose weights were not (or not fully) recognised; they stay float.
         absent: Sites that the graph's outputs do not depend on; they are not in the file.
@@ -74,15 +75,14 @@ class Bindings:
             `write_encodings` can replace them. Folded BatchNorm parameters are not among them.
     """
 
+    original: OnnxModel
     found: tuple[Binding, ...]
     missing: tuple[str, ...]
     absent: tuple[str, ...]
     replaceable: frozenset[str]
 
 
-def bind(
-    original: OnnxModel, sites: Mapping[str, Site], state: Mapping[str, Tensor]
-) -> Bindings:
+def bind(original: OnnxModel, sites: Mapping[str, Site], state: Mapping[str, Tensor]) -> Bindings:
     """Finds every site, and every other parameter, in the initializers of an exported model.
 
     Args:
@@ -108,7 +108,7 @@ def bind(
     named = {name for names in original.readers.values() for name in names}
     missing = tuple(name for name in lost if name in named or sites[name].size in sizes)
     absent = tuple(name for name in lost if name not in missing)
-    return Bindings(tuple(found), missing, absent, frozenset(exact))
+    return Bindings(original, tuple(found), missing, absent, frozenset(exact))
 
 
 def _unclaimed(graph: ir.Graph, found: Iterable[Binding]) -> set[int]:
@@ -120,11 +120,20 @@ def _unclaimed(graph: ir.Graph, found: Iterable[Binding]) -> set[int]:
 
 def _arrays(state: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return {
-        name: value.detach().cpu().float().numpy() if value.dtype.itemsize < 4 else
-        value.detach().cpu().numpy()
+        name: _wide(value.detach().cpu())
         for name, value in state.items()
         if value.is_floating_point() and value.ndim
     }
+
+
+def _wide(value: Tensor) -> np.ndarray:
+    """At least 32 bits, so that half precision of any kind compares as numbers."""
+    return np.asarray((value.float() if value.dtype.itemsize < 4 else value).contiguous().numpy())
+
+
+def _wide_array(value: ir.Value) -> np.ndarray:
+    array = array_of(value)
+    return array.astype(np.float32) if array.dtype.itemsize < 4 else array
 
 
 def _aliases(sites: Mapping[str, Site], state: Mapping[str, Tensor]) -> dict[str, str]:
@@ -184,7 +193,7 @@ class _Search:
                 yield binding
 
     def _exact(self, value: ir.Value) -> Iterator[Binding]:
-        array = array_of(value)
+        array = _wide_array(value)
         candidates = {
             name: turned
             for name, turned in reversed(self.by_value.get(_digest(array), []))
@@ -225,7 +234,7 @@ class _Search:
         node, position = places[0]
         if node.op_type not in _GATES or position not in (1, 2, 3) or len(places) != 1:
             return
-        array = array_of(value)
+        array = _wide_array(value)
         gates = _GATES[node.op_type]
         pieces = []
         for direction, stack in enumerate(array):
@@ -236,11 +245,11 @@ class _Search:
                 if piece is None:
                     return
                 slot = (direction, start, start + len(part))
-                pieces.append(Piece(piece, self.state[piece].shape, _order(gates, len(part)), slot=slot))
+                pieces.append(
+                    Piece(piece, self.state[piece].shape, _order(gates, len(part)), slot=slot)
+                )
                 start += len(part)
-        yield Binding(
-            value.name or "", array.shape, tuple(pieces), ((node.name or "", position),)
-        )
+        yield Binding(value.name or "", array.shape, tuple(pieces), ((node.name or "", position),))
 
     def _gates(self, part: np.ndarray, gates: tuple[int, ...], read: Iterable[str]) -> str | None:
         """The parameter whose gates, put in ONNX's order, are `part`."""
@@ -254,7 +263,7 @@ class _Search:
 
     def _slice(self, value: ir.Value) -> Binding | None:
         """Some consecutive rows of a larger parameter, or their transpose."""
-        array = array_of(value)
+        array = _wide_array(value)
         if array.ndim != 2 or array.size < _TELLING:
             return None
         for name, whole in self.state.items():
@@ -269,7 +278,7 @@ class _Search:
 
     def _scaled(self, value: ir.Value) -> Binding | None:
         """A parameter times one factor per output channel: a folded BatchNorm."""
-        array = array_of(value)
+        array = _wide_array(value)
         if array.ndim < 2:
             return None
         found = []

@@ -191,7 +191,7 @@ def _dynamic_shapes(inputs: Any, dynamic: Dynamic) -> Any:
         dims = {0} if leaf.ndim and leaf.shape[0] == batch else set()
         for key in keys:
             dims |= {dim % leaf.ndim for dim in dynamic.get(key, ())}
-        return {dim: torch.export.Dim.DYNAMIC for dim in sorted(dims)}
+        return dict.fromkeys(sorted(dims), torch.export.Dim.DYNAMIC)
 
     args_shapes = pytree.tree_map_with_path(shape, args)
     kwargs_shapes = pytree.tree_map_with_path(shape, kwargs)
@@ -232,7 +232,7 @@ def _name_dimensions(model: ir.Model) -> None:
             continue
         for index, dim in enumerate(value.shape):
             if isinstance(dim, ir.SymbolicDim):
-                value.shape[index] = names.get(dim.value or "", None)
+                value.shape[index] = names.get(dim.value or "")
 
 
 def _check(model: nn.Module, inputs: Any, exported: OnnxModel) -> None:

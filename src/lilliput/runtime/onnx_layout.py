@@ -80,7 +80,7 @@ def _whole(binding: Binding, piece: Piece, grid: Grid) -> Stored:
 
 
 def _stack(binding: Binding, grids: list[tuple[Piece, Grid]]) -> Stored:
-    """Directions of a recurrent weight: codes (D, 4H, in), row steps (D, 4H, 1), columns (D, 1, in)."""
+    """Stacked directions: codes (D, gates * H, in), row steps (D, gates * H, 1), columns (D, 1, in)."""
     wide = any(grid.codes.element_size() > 1 for _, grid in grids)
     codes = np.zeros(binding.shape, np.int16 if wide else np.int8)
     rows = np.ones((*binding.shape[:2], 1), np.float32)
@@ -98,9 +98,7 @@ def _stack(binding: Binding, grids: list[tuple[Piece, Grid]]) -> Stored:
     return Stored(codes, rows, columns if scaled else None, name)
 
 
-def _parameter_shaped(
-    piece: Piece, grid: Grid
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _parameter_shaped(piece: Piece, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Codes in the parameter's shape; row and column steps that broadcast over it."""
     axis = 1 if grid.transposed else 0
     codes = grid.codes.numpy()

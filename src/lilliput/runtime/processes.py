@@ -1,5 +1,6 @@
 """The parent's side of the measuring process."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -78,10 +79,8 @@ class Worker:
         """Ends the process."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass
         self._process.kill()
         self._process.wait()
         self._errors.close()

@@ -1,0 +1,124 @@
+"""What this machine is and what its runtimes can do."""
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "onnx-ir", "numpy", "scipy")
+_RUNTIMES = ("onnxruntime", "openvino", "executorch", "ai-edge-litert")
+_FEATURES = {
+    "avx2": ("avx2",),
+    "avx512": ("avx512f",),
+    "avx512_vnni": ("avx512_vnni",),
+    "avx_vnni": ("avx_vnni",),
+    "amx_int8": ("amx_int8",),
+    "avx512_bf16": ("avx512_bf16",),
+    "neon": ("asimd", "neon"),
+    "neon_dot": ("asimddp",),
+    "neon_i8mm": ("i8mm",),
+}
+
+
+def package_version(name: str) -> str | None:
+    """Version of an installed package, or None."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Lilliput, Python and the packages that decide about the bytes of an artifact."""
+    found = {"lilliput": package_version("lilliput") or "source"}
+    found["python"] = platform.python_version()
+    return found | {name: v for name in _PACKAGES if (v := package_version(name)) is not None}
+
+
+def cores() -> int:
+    """Physical cores this process may use: the runtime's own default for its threads."""
+    physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
+    return max(1, min(physical, allowed))
+
+
+def cpu_features() -> tuple[str, ...]:
+    """Instruction sets that matter to compressed models; empty where the system does not tell."""
+    flags = _linux_flags() | _mac_flags()
+    return tuple(name for name, words in _FEATURES.items() if flags & set(words))
+
+
+def environment() -> dict[str, str]:
+    """Machine, system and versions in words, for reports. No paths and no host name."""
+    machine = {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpu": _cpu_name(),
+        "cpu_features": " ".join(cpu_features()),
+        "cores": str(cores()),
+        "ram_bytes": str(psutil.virtual_memory().total),
+    }
+    return machine | versions()
+
+
+def diagnosis() -> dict[str, Any]:
+    """What `lilliput doctor` prints: machine, runtimes, which arithmetic is worth asking for."""
+    features = set(cpu_features())
+    return {
+        "machine": environment(),
+        "memory": {
+            "total_bytes": psutil.virtual_memory().total,
+            "available_bytes": psutil.virtual_memory().available,
+        },
+        "cpu_features": {name: name in features for name in _FEATURES},
+        "runtimes": {name: package_version(name) for name in _RUNTIMES},
+        "arithmetic": {
+            "float32": "exact dequantized weights, as fast as the original",
+            "int8": _int8_advice(features),
+        },
+        "advice": _advice(features),
+    }
+
+
+def _int8_advice(features: set[str]) -> str:
+    if features & {"avx512_vnni", "avx_vnni", "amx_int8", "neon_dot", "neon_i8mm"}:
+        return "integer matrix products in hardware: four times the multiply-adds of float32"
+    if "avx2" in features:
+        return "emulated with 16-bit products: saves memory, hardly any time"
+    return "unknown processor: measure before relying on it"
+
+
+def _advice(features: set[str]) -> list[str]:
+    advice = []
+    if "avx2" in features and not features & {"avx512_vnni", "avx_vnni"}:
+        advice.append("uint8 x int8 products saturate on this processor: use 7-bit weights")
+    if sys.maxsize < 2**32:
+        advice.append("a 32-bit Python cannot hold larger models")
+    return advice
+
+
+def _linux_flags() -> set[str]:
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return set()
+    for line in path.read_text().splitlines():
+        if line.startswith(("flags", "Features")):
+            return set(line.partition(":")[2].split())
+    return set()
+
+
+def _mac_flags() -> set[str]:
+    """Every Apple processor of the arm64 family has NEON with dot products."""
+    arm = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return {"asimd", "asimddp"} if arm else set()
+
+
+def _cpu_name() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

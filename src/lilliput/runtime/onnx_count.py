@@ -1,0 +1,94 @@
+"""Weights and multiply-adds of an ONNX file, counted on one real call."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+
+from lilliput.runtime.onnx_encode import STEP_SUFFIXES
+
+_WEIGHTS = {ir.DataType.INT8, ir.DataType.INT16}
+_PRODUCTS = {"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"}
+_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+Shape = tuple[int, ...]
+
+
+def count_parameters(path: Path) -> int:
+    """Numbers a file holds as weights: floats and integer codes, without the codes' steps."""
+    total = 0
+    for name, value in ir.load(path).graph.initializers.items():
+        constant = value.const_value
+        if constant is None or name.endswith(STEP_SUFFIXES):
+            continue
+        if constant.dtype.is_floating_point() or constant.dtype in _WEIGHTS:
+            total += constant.size
+    return total
+
+
+def count_macs(path: Path, arrays: Sequence[np.ndarray]) -> int:
+    """Multiply-adds of one call: matrix products, convolutions and recurrent layers.
+
+    Shapes are taken from running the graph, so nothing has to be inferred. Elementwise work,
+    normalisation and softmax are not counted, as is usual.
+
+    Args:
+        path: ONNX file.
+        arrays: Inputs of the call, in the order of the graph's inputs; give a batch of one.
+    """
+    proto = onnx.load(path)
+    nodes = [node for node in proto.graph.node if node.op_type in _PRODUCTS]
+    wanted = dict.fromkeys(name for node in nodes for name in _operands(node) if name)
+    shapes = _shapes(proto, list(wanted), arrays)
+    return sum(_macs(node, shapes) for node in nodes)
+
+
+def _operands(node: onnx.NodeProto) -> list[str]:
+    first = next(name for name in node.output if name)
+    return [first, *node.input[:3]] if node.op_type in _GATES else [first, *node.input[:2]]
+
+
+def _shapes(
+    proto: onnx.ModelProto, names: list[str], arrays: Sequence[np.ndarray]
+) -> dict[str, Shape]:
+    """Shapes of the named values, by letting the graph put them out."""
+    inputs = [value.name for value in proto.graph.input]
+    feed = dict(zip(inputs, arrays, strict=True))
+    shapes = {name: array.shape for name, array in feed.items()}
+    shapes |= {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
+    asked = [name for name in names if name not in shapes]
+    del proto.graph.output[:]
+    for name in asked:
+        stem = f"{name}_shape_for_counting"
+        proto.graph.node.append(onnx.helper.make_node("Shape", [name], [stem]))
+        proto.graph.output.append(
+            onnx.helper.make_tensor_value_info(stem, onnx.TensorProto.INT64, [None])
+        )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    answers = session.run(None, feed) if asked else []
+    return shapes | {
+        name: tuple(map(int, answer)) for name, answer in zip(asked, answers, strict=True)
+    }
+
+
+def _macs(node: onnx.NodeProto, shapes: dict[str, Shape]) -> int:
+    output, *operands = (shapes[name] for name in _operands(node))
+    if node.op_type in _GATES:
+        length, batch = operands[0][:2]
+        directions, rows, inputs = operands[1]
+        return length * batch * directions * rows * (inputs + operands[2][2])
+    if node.op_type == "Conv":
+        return math.prod(output) * math.prod(operands[1][1:])
+    if node.op_type == "ConvTranspose":
+        return math.prod(operands[0]) * math.prod(operands[1][1:])
+    turned = any(a.name == "transA" and a.i for a in node.attribute)
+    return math.prod(output) * operands[0][0 if turned else -1]

@@ -1,0 +1,69 @@
+"""Small edits of an ONNX graph: a new node, a new constant, another source for an input."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+Use = tuple[str, int]  # name of a node, position of an input
+
+
+class Editor:
+    """Edits one graph; every new name is fresh."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.graph = graph
+        self.nodes = {node.name or "": node for node in graph}
+        self.originals = dict(graph.initializers)
+        self._ranks = {node.name or "": rank for rank, node in enumerate(graph)}
+
+    def node(
+        self,
+        before: ir.Node,
+        operator: str,
+        inputs: list[ir.Value],
+        attributes: Mapping[str, Any] | None = None,
+    ) -> ir.Value:
+        """The output of a new node, inserted before another one."""
+        name = _fresh(f"{inputs[0].name}_{operator}", self.nodes)
+        node = ir.node(operator, inputs, dict(attributes or {}), name=name)
+        node.outputs[0].name = name
+        self.graph.insert_before(before, node)
+        self.nodes[name] = node
+        return node.outputs[0]
+
+    def constant(self, name: str, array: np.ndarray) -> ir.Value:
+        """A new initializer."""
+        name = _fresh(name, self.graph.initializers)
+        tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+        value = ir.Value(
+            name=name,
+            const_value=tensor,
+            shape=ir.Shape(array.shape),
+            type=ir.TensorType(tensor.dtype),
+        )
+        self.graph.register_initializer(value)
+        return value
+
+    def first(self, uses: Iterable[Use]) -> ir.Node:
+        """The earliest of the nodes of the unedited graph that are named."""
+        return self.nodes[min((name for name, _ in uses), key=self._ranks.__getitem__)]
+
+    def connect(self, uses: Iterable[Use], value: ir.Value) -> None:
+        """Lets these inputs read `value`."""
+        for name, position in uses:
+            self.nodes[name].replace_input_with(position, value)
+
+    def substitute(self, node: ir.Node, value: ir.Value) -> None:
+        """Puts `value` in the place of a node's only output and removes the node."""
+        ir.convenience.replace_all_uses_with(node.outputs[0], value, replace_graph_outputs=True)
+        self.graph.remove(node, safe=True)
+
+
+def _fresh(stem: str, taken: Mapping[str, object]) -> str:
+    name, count = stem, 1
+    while name in taken:
+        count += 1
+        name = f"{stem}_{count}"
+    return name

@@ -1,0 +1,100 @@
+"""export: the compressed weights become files."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from lilliput.coding import PackStats, pack
+from lilliput.continuing import WEIGHTS, save_weights
+from lilliput.environment import versions
+from lilliput.errors import InternalError
+from lilliput.folders import MANIFEST
+from lilliput.model.encodings import Encoding
+from lilliput.plans import plan_to_toml
+from lilliput.records import Artifact, FileEntry, Plan
+from lilliput.runtime.onnx_bind import Bindings
+from lilliput.runtime.onnx_encode import Arithmetic, write_encodings
+
+RUNNABLE = "model.onnx"
+PACKED = "model.lilliput"
+PLAN = "plan.toml"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote.
+
+    Attributes:
+        artifact: The manifest.
+        warnings: What could not be put into the file, one line each.
+        packed: Coded bytes per tensor.
+    """
+
+    artifact: Artifact
+    warnings: tuple[str, ...]
+    packed: PackStats
+
+
+def export(
+    bindings: Bindings,
+    encodings: Mapping[str, Encoding],
+    *,
+    model: nn.Module,
+    plan: Plan,
+    folder: Path,
+    arithmetic: Arithmetic = "float32",
+) -> Exported:
+    """Writes runnable file, packed file, PyTorch weights, plan and manifest.
+
+    Args:
+        bindings: Where the parameters lie in the original's ONNX export.
+        encodings: Parameter -> what became of it: the sites, and `Dense` for every other parameter
+            with a new value.
+        model: The user's model, which keeps its own weights.
+        plan: What was done.
+        folder: An existing empty folder (see `lilliput.folders.fresh_folder`).
+        arithmetic: See `write_encodings`.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    runnable = folder / RUNNABLE
+    warnings = write_encodings(bindings, encodings, runnable, arithmetic=arithmetic)
+    packed = pack(runnable, folder / PACKED)
+    save_weights(compressed_state(model, encodings), folder / WEIGHTS)
+    (folder / PLAN).write_text(plan_to_toml(plan), encoding="utf-8")
+    artifact = Artifact(
+        files={name: file_entry(folder / name) for name in (RUNNABLE, PACKED, WEIGHTS, PLAN)},
+        inputs=bindings.original.inputs,
+        outputs=bindings.original.outputs,
+        plan=plan,
+        versions=versions(),
+    )
+    (folder / MANIFEST).write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return Exported(artifact, tuple(warnings), packed)
+
+
+def compressed_state(model: nn.Module, encodings: Mapping[str, Encoding]) -> dict[str, Tensor]:
+    """The model's state dict with the encoded weights; tied names share one tensor."""
+    state = model.state_dict()
+    unknown = sorted(encodings.keys() - state.keys())
+    if unknown:
+        raise InternalError(f"encodings for parameters that do not exist: {unknown[:5]}")
+    replaced: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+    for name, encoding in encodings.items():
+        value = state[name]
+        replaced[value.data_ptr(), tuple(value.shape)] = encoding.decode().to(value.dtype)
+    return {
+        name: replaced.get((value.data_ptr(), tuple(value.shape)), value)
+        for name, value in state.items()
+    }
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Hash and size of a file, read back from disk."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(sha256=digest, bytes=path.stat().st_size)

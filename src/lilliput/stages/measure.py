@@ -1,0 +1,230 @@
+"""measure: what both files answer and what they cost, in fresh processes."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lilliput.batches import Batch, flatten_inputs
+from lilliput.environment import cores
+from lilliput.errors import TaskError
+from lilliput.evidence import Evidence
+from lilliput.metrics import Metric, predicted_classes, score_rows
+from lilliput.records import Latency, Measurement, Sizes
+from lilliput.runtime.interleaved import latency_turns, memory_turns, percentiles
+from lilliput.runtime.onnx_count import count_macs, count_parameters
+from lilliput.runtime.processes import Worker
+from lilliput.stages.export import PACKED, RUNNABLE
+from lilliput.statistics import ratio_bound
+from lilliput.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Under what conditions is measured.
+
+    Attributes:
+        batch: Examples per call for latency and memory, at least 1.
+        threads: Threads inside one operator; 0 means all physical cores, the runtime's default.
+        scoring_batch: Examples per call while scoring.
+        seconds: About how long latency is measured.
+        memory_rounds: Fresh processes per file; five are the fewest that allow a 95 % bound.
+        timeout: Seconds that one batch may take.
+    """
+
+    batch: int = 1
+    threads: int = 0
+    scoring_batch: int = 32
+    seconds: float = 10
+    memory_rounds: int = 5
+    timeout: float = 600
+
+    @property
+    def stated_threads(self) -> int:
+        """The number of threads that is used and reported."""
+        return self.threads or cores()
+
+
+def measure(
+    original: Path,
+    folder: Path,
+    *,
+    task: Task,
+    proof: Sequence[int],
+    conditions: Conditions | None = None,
+) -> tuple[Measurement, Evidence]:
+    """Scores, sizes, memory and latency of the original's ONNX export and of the artifact.
+
+    Args:
+        original: The original's ONNX export.
+        folder: Folder of the artifact: ``model.onnx`` and ``model.lilliput``.
+        task: Examples and metric.
+        proof: Examples that judge, by their places in the task.
+        conditions: Batch size, threads, effort.
+
+    Returns:
+        The measurement, and the rows of both files on the same examples.
+
+    Raises:
+        ContainerError: The runtime cannot open a file.
+        InternalError: A process died or did not answer in time.
+        TaskError: There are no proof examples, or the metric does not fit them.
+    """
+    conditions = conditions or Conditions()
+    paths = (original, folder / RUNNABLE)
+    threads = conditions.stated_threads
+    with (
+        Worker(paths[0], threads=threads, timeout=conditions.timeout) as before,
+        Worker(paths[1], threads=threads, timeout=conditions.timeout) as after,
+    ):
+        scored = _score((before, after), task, proof, conditions)
+        batch = _typical_batch(task, proof, conditions.batch)
+        latency = latency_turns((before, after), batch, seconds=conditions.seconds)
+    with tempfile.TemporaryDirectory() as scratch:
+        memory = memory_turns(
+            paths, batch, Path(scratch), threads=threads, rounds=conditions.memory_rounds
+        )
+    single = _typical_batch(task, proof, 1)
+    measurement = Measurement(
+        original=_sizes(paths[0], scored.scores[0], single).model_copy(
+            update=_costs(latency.original, memory.original, conditions)
+        ),
+        artifact=_sizes(paths[1], scored.scores[1], single).model_copy(
+            update={
+                **_costs(latency.artifact, memory.artifact, conditions),
+                "storage_bytes": (folder / PACKED).stat().st_size,
+            }
+        ),
+        latency_ratio=ratio_bound(latency.ratios),
+        memory_ratio=ratio_bound(memory.ratios),
+    )
+    return measurement, scored.evidence
+
+
+@dataclass(frozen=True)
+class _Scored:
+    scores: tuple[float, float]
+    evidence: Evidence
+
+
+def _score(
+    workers: tuple[Worker, Worker], task: Task, proof: Sequence[int], conditions: Conditions
+) -> _Scored:
+    """Runs both files over the proof examples; one batch is in memory at a time."""
+    metric: Metric | None = None
+    answers = _Answers()
+    place = _output_place(task, proof)
+    for batch, outputs in _both(workers, task.batches(proof, conditions.scoring_batch), place):
+        metric = metric or task.resolve_metric(outputs[0])
+        answers.add(metric, batch, outputs, task)
+    if metric is None:
+        raise TaskError("there are no proof examples", "give more examples")
+    evidence = answers.evidence(task.proof_hash(proof))
+    scores = metric.aggregate(evidence.original), metric.aggregate(evidence.artifact)
+    return _Scored((float(scores[0]), float(scores[1])), evidence)
+
+
+def _output_place(task: Task, proof: Sequence[int]) -> int:
+    """Which of the file's outputs is scored; read off one call of the model itself."""
+    first = next(iter(task.batches(proof[:1], 1)), None)
+    if first is None:
+        raise TaskError("there are no proof examples", "give more examples")
+    training = task.model.training
+    task.model.eval()
+    try:
+        with torch.no_grad():
+            return task.output_index(task.run(task.model, first.inputs))
+    finally:
+        task.model.train(training)
+
+
+def _both(
+    workers: tuple[Worker, Worker], batches: Iterator[Batch], place: int
+) -> Iterator[tuple[Batch, tuple[Tensor, Tensor]]]:
+    for batch in batches:
+        arrays = flatten_inputs(batch.inputs)
+        before, after = (torch.from_numpy(worker.run(arrays)[place].copy()) for worker in workers)
+        yield batch, (before, after)
+
+
+class _Answers:
+    """Rows, classes and labels of both files, batch by batch."""
+
+    def __init__(self) -> None:
+        self._rows: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+        self._classes: tuple[list[np.ndarray | None], list[np.ndarray | None]] = ([], [])
+        self._labels: list[str | None] = []
+        self._indices: list[np.ndarray] = []
+        self._groups: list[np.ndarray] = []
+
+    def add(self, metric: Metric, batch: Batch, outputs: tuple[Tensor, Tensor], task: Task) -> None:
+        """Scores one batch of outputs of (original, artifact)."""
+        labelled = metric.reference == "targets"
+        targets = batch.targets if labelled else outputs[0]
+        for rows, classes, output in zip(self._rows, self._classes, outputs, strict=True):
+            rows.append(score_rows(metric, output, targets, mask=batch.mask))
+            classes.append(predicted_classes(output))
+        answered = self._classes[0][-1]
+        known: Sequence[object] = answered if answered is not None else [None] * len(batch)
+        if labelled and answered is not None:
+            known = list(batch.targets)
+        self._labels += [task.label_text(label) for label in known]
+        self._indices.append(batch.indices)
+        self._groups.append(batch.groups)
+
+    def evidence(self, proof_hash: str) -> Evidence:
+        """Everything, in the order in which it was scored."""
+        classes = [_joined(part) for part in self._classes]
+        labels = [label for label in self._labels if label is not None]
+        return Evidence(
+            original=np.concatenate(self._rows[0]),
+            artifact=np.concatenate(self._rows[1]),
+            indices=np.concatenate(self._indices),
+            groups=np.concatenate(self._groups),
+            labels=tuple(labels) if len(labels) == len(self._labels) else None,
+            original_classes=classes[0],
+            artifact_classes=classes[1],
+            proof_hash=proof_hash,
+        )
+
+
+def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
+    arrays = [part for part in parts if part is not None]
+    return np.concatenate(arrays) if len(arrays) == len(parts) else None
+
+
+def _typical_batch(task: Task, proof: Sequence[int], size: int) -> list[np.ndarray]:
+    """A batch around the median length: examples are sorted by length within `task.batches`."""
+    chosen = [*proof[: max(size, 64)]]
+    while len(chosen) < size:
+        chosen += chosen
+    ordered = list(task.batches(chosen, 1))
+    middle = max(0, (len(ordered) - size) // 2)
+    picked = [int(batch.indices[0]) for batch in ordered[middle : middle + size]]
+    return flatten_inputs(next(iter(task.batches(picked, size))).inputs)
+
+
+def _sizes(path: Path, score: float, single: Sequence[np.ndarray]) -> Sizes:
+    """What is exact about a file; the original is stored as it is installed."""
+    size = path.stat().st_size
+    return Sizes(
+        storage_bytes=size,
+        installed_bytes=size,
+        score=score if np.isfinite(score) else None,
+        parameters=count_parameters(path),
+        macs=count_macs(path, single),
+    )
+
+
+def _costs(times: np.ndarray, peaks: np.ndarray, conditions: Conditions) -> dict[str, object]:
+    p50, p95 = percentiles(times)
+    return {
+        "latency_ms": Latency(
+            p50=p50, p95=p95, batch=conditions.batch, threads=conditions.stated_threads
+        ),
+        "memory_bytes": int(np.median(peaks)),
+    }
