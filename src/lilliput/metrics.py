@@ -385,8 +385,10 @@ def is_class_scores(outputs: Tensor) -> bool:
     """Whether outputs look like class scores: (N, C >= 2) that are not unit-length embeddings."""
     if outputs.ndim != 2 or outputs.shape[1] < 2 or not outputs.is_floating_point():
         return False
-    lengths = outputs.double().norm(dim=1)
-    return not bool(((lengths - 1).abs() < 1e-4).all())
+    values = outputs.double()
+    unit_length = bool(((values.norm(dim=1) - 1).abs() < 1e-4).all())
+    probabilities = bool(((values >= 0).all(1) & ((values.sum(1) - 1).abs() < 1e-3)).all())
+    return probabilities or not unit_length
 
 
 def _takes_mask(function: Callable[..., Any]) -> bool:

@@ -298,7 +298,10 @@ class Task:
         """A target in words: its class name where it has one; None without a target."""
         if target is None:
             return None
-        value = target.item() if hasattr(target, "item") and np.size(target) == 1 else target
+        single = (
+            isinstance(target, Tensor | np.ndarray | np.generic) and len(shapes(target)[0]) == 0
+        )
+        value = target.item() if single else target
         names = self.label_names or getattr(self.examples, "label_names", None)
         known = names and isinstance(value, int) and 0 <= value < len(names)
         return str(names[value]) if names and known else str(value)
