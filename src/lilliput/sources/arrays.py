@@ -48,21 +48,19 @@ def arrays(file: str | Path) -> Arrays:
         TaskError: No such file, not an `.npz`, arrays of objects or of different lengths.
     """
     path = Path(file)
+    hint = "np.savez(path, inputs=..., targets=...)"
     try:
-        with np.load(path, allow_pickle=False) as opened:
-            if isinstance(opened, np.ndarray):
-                raise TaskError(
-                    f"{path} is a single array", "np.savez(path, inputs=..., targets=...)"
-                )
-            held = {name: opened[name] for name in opened.files}
+        with path.open("rb") as opened:
+            loaded = np.load(opened, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                raise TaskError(f"{path} is a single array", hint)
+            held = {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise TaskError(
-            f"{path} cannot be read as .npz: {error}", "np.savez(path, inputs=..., targets=...)"
-        ) from error
+        raise TaskError(f"{path} cannot be read as .npz: {error}", hint) from error
     target = next((name for name in TARGETS if name in held), None)
     targets = held.pop(target) if target else None
     if not held:
-        raise TaskError(f"{path} holds no inputs", "np.savez(path, inputs=..., targets=...)")
+        raise TaskError(f"{path} holds no inputs", hint)
     everything = {**held, **({"targets": targets} if targets is not None else {})}
     lengths = {name: len(array) if array.ndim else 0 for name, array in everything.items()}
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
