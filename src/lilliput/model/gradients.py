@@ -99,7 +99,8 @@ class _Worth:
     def visit(self, node: fx.Node, args: tuple[Any, ...], value: Tensor) -> Tensor:
         """Makes sure that a gradient reaches the value, and listens for it."""
         if not value.requires_grad:
-            value = value.detach().requires_grad_().clone()  # a leaf may not be written in place
+            value = value.detach().requires_grad_()
+        value = value.clone()  # neither a leaf nor a view: the model may write to it in place
         for use in self.at[node.name]:
             weights = self._weights(use, node, value)
             value.register_hook(_listener(self, use, weights))  # type: ignore[no-untyped-call]

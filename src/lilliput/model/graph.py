@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind
+from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
 
 from lilliput.errors import InternalError, TaskError
@@ -91,12 +91,21 @@ def _bindings(program: ExportedProgram, model: nn.Module, inputs: Arguments) -> 
         elif wanted.kind is InputKind.BUFFER:
             values[node] = buffers[target].detach().clone()
         elif wanted.kind is InputKind.USER_INPUT:
-            leaf = next(given)
-            values[node] = leaf.detach().clone() if isinstance(leaf, Tensor) else leaf
+            values[node] = _checked(wanted.arg, next(given))
         else:
             constant = program.constants[target]
             values[node] = constant.clone() if isinstance(constant, torch.Tensor) else constant
     return values
+
+
+def _checked(wanted: Any, leaf: Any) -> Any:
+    """A copy of one input; a constant must be the one that the graph was captured with."""
+    if isinstance(wanted, ConstantArgument) and wanted.value != leaf:
+        raise TaskError(
+            f"input {wanted.name} was captured with the constant {wanted.value!r}, got {leaf!r}",
+            "what varies must be a tensor",
+        )
+    return leaf.detach().clone() if isinstance(leaf, Tensor) else leaf
 
 
 def _in_order(inputs: Arguments, expected: Any) -> Arguments:
