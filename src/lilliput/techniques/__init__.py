@@ -1,0 +1,52 @@
+"""THE TABLE: every technique, one file each."""
+
+from pydantic import ValidationError
+
+from lilliput.errors import PlanError
+from lilliput.records import Step
+from lilliput.techniques.base import Family, Option, Technique
+from lilliput.techniques.quantize_feedback import QuantizeFeedback
+from lilliput.techniques.quantize_float16 import QuantizeFloat16
+from lilliput.techniques.quantize_round import QuantizeRound
+from lilliput.techniques.settings import Settings
+
+TABLE: tuple[type[Settings], ...] = (QuantizeFeedback, QuantizeFloat16, QuantizeRound)
+
+__all__ = [
+    "TABLE",
+    "Family",
+    "Option",
+    "QuantizeFeedback",
+    "QuantizeFloat16",
+    "QuantizeRound",
+    "Settings",
+    "Technique",
+    "from_step",
+]
+
+
+def from_step(step: Step) -> Technique:
+    """The technique that an entry of a plan names, with its settings.
+
+    Raises:
+        PlanError: An unknown technique or field, or a value out of range; names the allowed ones.
+    """
+    known = {kind.name: kind for kind in TABLE}
+    if step.technique not in known:
+        raise PlanError(
+            f"unknown technique {step.technique!r}", f"known are {', '.join(sorted(known))}"
+        )
+    kind = known[step.technique]
+    unknown = sorted(set(step.settings) - set(kind.model_fields))
+    if unknown:
+        raise PlanError(
+            f"{step.technique} has no field {unknown[0]!r}",
+            f"its fields are {', '.join(sorted(kind.model_fields)) or 'none'}",
+        )
+    try:
+        return kind(**step.settings)  # type: ignore[return-value]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PlanError(
+            f"{step.technique}: {first['loc'][0]} = {first['input']!r}: {first['msg']}"
+        ) from error

@@ -1,0 +1,52 @@
+"""Change the size of an AI model and prove what that cost."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lilliput.budget import Budget
+from lilliput.errors import LilliputError
+from lilliput.records import Plan, Report
+from lilliput.task import Task
+
+if TYPE_CHECKING:
+    from lilliput.continuing import load
+    from lilliput.pipeline import apply_plan, compress, verify
+    from lilliput.sources import arrays, images, load_weights, texts
+
+__version__ = "0.1.0"
+__all__ = [
+    "Budget",
+    "LilliputError",
+    "Plan",
+    "Report",
+    "Task",
+    "apply_plan",
+    "arrays",
+    "compress",
+    "images",
+    "load",
+    "load_weights",
+    "texts",
+    "verify",
+]
+# What would load a runtime or an image library is looked up when it is first used.
+_LATER = {
+    "apply_plan": "lilliput.pipeline",
+    "arrays": "lilliput.sources",
+    "compress": "lilliput.pipeline",
+    "images": "lilliput.sources",
+    "load": "lilliput.continuing",
+    "load_weights": "lilliput.sources",
+    "texts": "lilliput.sources",
+    "verify": "lilliput.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'lilliput' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,155 @@
+"""The first verb: stream statistics through the model and probe what each site is worth."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from torch import Tensor
+
+from lilliput.batches import Inputs
+from lilliput.metrics import is_class_scores
+from lilliput.model.calls import run_with
+from lilliput.model.capture import Capture
+from lilliput.model.gradients import observe_gradients
+from lilliput.model.moments import Moments, small_sample
+from lilliput.model.observe import observe
+from lilliput.model.profiles import Profile, SiteProfile, site_profile
+from lilliput.task import Split, Task
+from lilliput.techniques import QuantizeFeedback
+from lilliput.tensor.divergence import divergence
+from lilliput.tensor.second_order import layer_damage
+
+PROBE = QuantizeFeedback(step=0.5)
+PROBE_EXAMPLES = 64
+GRADIENT_EXAMPLES = 128
+BATCH = 32
+Progress = Callable[[str, int, int], None]
+
+
+def profile(
+    task: Task,
+    capture: Capture,
+    split: Split,
+    *,
+    row_factors: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
+    progress: Progress = lambda stage, done, total: None,
+) -> Profile:
+    """Statistics of every site from the calibration examples, and one probe each.
+
+    Without calibration examples the profile has weights only: every column counts the same.
+
+    Args:
+        task: What must keep working; its model is not changed.
+        capture: The model's graph and sites.
+        split: Which examples calibrate and which may steer.
+        row_factors: What the export multiplies a site's rows with, (rows,) each.
+        seed: Of the gradient's random signs.
+        progress: Told the stage, steps done and steps in all.
+
+    Raises:
+        TaskError: NaN or infinity in the model's outputs or inside it.
+    """
+    moments = _moments(task, capture, split, seed, progress) if split.calibration else {}
+    sites = {
+        name: site_profile(
+            site,
+            moments.get(name),
+            row_factors=(row_factors or {}).get(name),
+            macs=capture.macs.get(name),
+        )
+        for name, site in capture.sites.items()
+    }
+    warnings = [small_sample(name, found) for name, found in moments.items()]
+    known = Profile(
+        capture.model_hash, sites, _floats(task), _grouped(warnings) + tuple(capture.warnings)
+    )
+    probes = split.search or split.calibration
+    if not probes:
+        return replace(known, sites={n: _unprobed(known, s) for n, s in sites.items()})
+    return replace(known, sites=_probe(task, known, probes, progress))
+
+
+def _moments(
+    task: Task, capture: Capture, split: Split, seed: int, progress: Progress
+) -> dict[str, Moments]:
+    total = -(-len(split.calibration) // BATCH)
+
+    def inputs(subset: Sequence[int], size: int) -> Iterable[Inputs]:
+        for done, batch in enumerate(task.batches(subset, size)):
+            progress("calibrate", done, total)
+            yield batch.inputs
+
+    mask = task.mask_of if task.mask_of(task.sample(2)) is not None else None
+    moments = observe(capture, task.model, inputs(split.calibration, BATCH), mask=mask)
+    some = split.calibration[:: max(1, len(split.calibration) // GRADIENT_EXAMPLES)]
+    output = task.predict(task.model, task.sample(2)) if capture.program is not None else None
+    gradients = observe_gradients(
+        capture,
+        task.model,
+        inputs(some, BATCH // 4),
+        mask=mask,
+        pick=None if capture.part else task.pick,
+        likelihood="softmax" if output is not None and is_class_scores(output) else "gaussian",
+        seed=seed,
+    )
+    return {name: found.with_output(gradients.get(name)) for name, found in moments.items()}
+
+
+def _floats(task: Task) -> dict[str, Tensor]:
+    """Every floating-point parameter by its first name."""
+    return {
+        name: parameter.detach()
+        for name, parameter in task.model.named_parameters()
+        if parameter.is_floating_point()
+    }
+
+
+def _grouped(warnings: list[str | None]) -> tuple[str, ...]:
+    """One line instead of one per site."""
+    said = [warning for warning in warnings if warning]
+    more = f" (and {len(said) - 1} other sites)" if len(said) > 1 else ""
+    return (said[0] + more,) if said else ()
+
+
+def _unprobed(known: Profile, site: SiteProfile) -> SiteProfile:
+    """Without inputs: an error counts relative to the weight's own size."""
+    energy = float(known.matrix(site.site.name).square().sum())
+    return replace(site, sensitivity=1 / energy if energy else 0.0)
+
+
+def _probe(
+    task: Task, known: Profile, subset: Sequence[int], progress: Progress
+) -> dict[str, SiteProfile]:
+    """Perturbs one site after the other and measures how far the output moves."""
+    batches = [b.inputs for b in task.batches(subset[:PROBE_EXAMPLES], BATCH)]
+    reference = [_answer(task, {}, inputs) for inputs in batches]
+    classes = is_class_scores(reference[0])
+    probed = {}
+    for done, (name, site) in enumerate(islice(known.sites.items(), None)):
+        progress("probe", done, len(known.sites))
+        encoding = PROBE.apply(known, (name,))[name]
+        moved = _relative_damage(known, site, encoding.decode())
+        value = encoding.decode().to(known.parameters[name].dtype)
+        parts = [
+            divergence(_answer(task, {name: value}, inputs), wanted, classes=classes) * len(wanted)
+            for inputs, wanted in zip(batches, reference, strict=True)
+        ]
+        total = sum(parts) / sum(len(wanted) for wanted in reference)
+        probed[name] = replace(site, sensitivity=total / moved if moved else 0.0)
+    return probed
+
+
+def _answer(task: Task, replaced: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
+    raw: Any = run_with(task.model, replaced, inputs, run=task.run)
+    return task.pick(raw)
+
+
+def _relative_damage(known: Profile, site: SiteProfile, value: Tensor) -> float:
+    weight, moved = known.matrix(site.site.name), site.site.matrix(value)
+    if site.second is None:
+        rows = (weight - moved).square().sum(1)
+    else:
+        rows = layer_damage(weight, moved, site.second)
+    return float((rows * site.weights).sum())

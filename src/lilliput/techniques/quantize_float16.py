@@ -1,0 +1,47 @@
+"""Biases, norms and other small weights, rounded to half precision where that is harmless."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lilliput.model.encodings import Dense, Encoding
+from lilliput.model.profiles import Profile
+from lilliput.techniques.base import Family, Option
+from lilliput.techniques.settings import Settings
+
+SMALLEST = 2.0**-14  # smaller numbers lose precision in half precision
+
+
+class QuantizeFloat16(Settings):
+    """Rounds to what half precision holds exactly; the type stays, so any runtime can read it.
+
+    A parameter in which a number is too large, or too small to keep 11 bits, is left alone.
+    """
+
+    name: ClassVar[str] = "quantize_float16"
+    family: ClassVar[Family] = "quantize"
+    source: ClassVar[str] = "IEEE 754-2019 binary16"
+    summary: ClassVar[str] = "small float weights stored in half precision"
+
+    def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
+        """One: half of the bytes, no damage worth counting."""
+        size = profile.parameters[where].numel()
+        return (Option({}, 0.0, 2.0 * size, 4 * size),)
+
+    def apply(self, profile: Profile, where: Sequence[str]) -> dict[str, Encoding]:
+        """The named parameters, rounded; those that would be harmed are left out."""
+        chosen = {name: profile.parameters[name].detach() for name in where}
+        return {
+            name: Dense(value.to(torch.float16).to(value.dtype))
+            for name, value in chosen.items()
+            if harmless(value)
+        }
+
+
+def harmless(value: Tensor) -> bool:
+    """Whether half precision changes no number by more than one part in 2048."""
+    size = value.abs()
+    fits = (size <= torch.finfo(torch.float16).max) & ((size >= SMALLEST) | (size == 0))
+    return bool(fits.all())

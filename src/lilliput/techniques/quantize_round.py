@@ -1,0 +1,61 @@
+"""Plain rounding to nearest on a symmetric grid with one step per row."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from lilliput.coding import estimate_bits
+from lilliput.model.encodings import Encoding
+from lilliput.model.profiles import Profile
+from lilliput.techniques.base import Family, Option
+from lilliput.techniques.grid_storage import as_grid
+from lilliput.techniques.settings import Settings
+from lilliput.tensor.grids import absolute_maximum_steps, round_to_grid
+from lilliput.tensor.second_order import layer_damage
+
+
+class QuantizeRound(Settings):
+    """Rounds every weight to the nearest of 2**bits - 1 points per row. Needs no data.
+
+    Attributes:
+        bits: Width of the codes, 2 to 8.
+    """
+
+    name: ClassVar[str] = "quantize_round"
+    family: ClassVar[Family] = "quantize"
+    source: ClassVar[str] = "Jacob et al. 2018, arXiv 1712.05877"
+    summary: ClassVar[str] = "round to nearest, one symmetric step per output row"
+
+    bits: int = Field(8, ge=2, le=8, json_schema_extra={"unit": "bits"})
+
+    def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
+        """Widths from 8 down to 2."""
+        known, weight = profile.sites[where], profile.matrix(where)
+        options = []
+        for bits in range(8, 1, -1):
+            steps = absolute_maximum_steps(weight, bits)
+            codes = round_to_grid(weight, steps[:, None])
+            damage = float((weight - codes * steps[:, None]).square().sum())
+            if known.second is not None:
+                rows = layer_damage(weight, codes * steps[:, None], known.second)
+                damage = float((rows * known.weights).sum())
+            options.append(
+                Option(
+                    {"bits": bits},
+                    damage * (known.sensitivity or 0.0),
+                    estimate_bits(codes.numpy()) / 8,
+                    codes.numel(),
+                )
+            )
+        return tuple(options)
+
+    def apply(self, profile: Profile, where: Sequence[str]) -> dict[str, Encoding]:
+        """Each named site as int8 codes."""
+        grids: dict[str, Encoding] = {}
+        for name in where:
+            weight = profile.matrix(name)
+            steps = absolute_maximum_steps(weight, self.bits)
+            codes = round_to_grid(weight, steps[:, None])
+            grids[name] = as_grid(profile.sites[name].site, codes, steps)
+        return grids

@@ -1,0 +1,23 @@
+"""The base of every technique's settings: frozen, validated when written, strict."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from lilliput.records import Step
+
+
+class Settings(BaseModel):
+    """Keyword-only, frozen; a misspelt field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: ClassVar[str]
+
+    def step_of(self, where: Sequence[str]) -> Step:
+        """Itself as an entry of a plan: the fields that differ from their defaults."""
+        return Step(
+            technique=self.name,
+            where=tuple(where),
+            settings=self.model_dump(exclude_defaults=True),
+        )
