@@ -10,9 +10,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lilliput.errors import CheckpointError
-from lilliput.folders import read_manifest
+from lilliput.folders import WEIGHTS, read_manifest
 
-WEIGHTS = "model.safetensors"
 _Model = TypeVar("_Model", bound=nn.Module)
 
 

@@ -1,6 +1,7 @@
 """An output folder appears as a whole or not at all."""
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,9 +12,13 @@ import psutil
 from pydantic import ValidationError
 
 from lilliput.errors import OutputError
-from lilliput.records import Artifact
+from lilliput.records import Artifact, FileEntry
 
 MANIFEST = "manifest.json"
+RUNNABLE = "model.onnx"
+PACKED = "model.lilliput"
+WEIGHTS = "model.safetensors"
+PLAN = "plan.toml"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -60,6 +65,13 @@ def read_manifest(folder: Path) -> Artifact:
         raise OutputError(f"{folder} holds no {MANIFEST}", "is it an output folder?") from error
     except ValidationError as error:
         raise OutputError(f"{folder / MANIFEST} is not a manifest of Lilliput's") from error
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Hash and size of a file, read back from disk."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(sha256=digest, bytes=path.stat().st_size)
 
 
 def _check_replaceable(path: Path, force: bool) -> None:

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -11,7 +11,7 @@ _LARGEST = 2**34  # bytes of one frame; more is a damaged stream
 
 
 def write_message(
-    stream: BinaryIO, header: dict[str, Any], arrays: Sequence[np.ndarray] = ()
+    stream: IO[bytes], header: dict[str, Any], arrays: Sequence[np.ndarray] = ()
 ) -> None:
     """Writes one message: the header, then each array in NumPy's own format, without pickle."""
     _write(stream, json.dumps({**header, "arrays": len(arrays)}).encode())
@@ -22,7 +22,7 @@ def write_message(
     stream.flush()
 
 
-def read_message(stream: BinaryIO) -> tuple[dict[str, Any], list[np.ndarray]]:
+def read_message(stream: IO[bytes]) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Reads one message.
 
     Raises:
@@ -36,19 +36,19 @@ def read_message(stream: BinaryIO) -> tuple[dict[str, Any], list[np.ndarray]]:
     return header, arrays
 
 
-def _write(stream: BinaryIO, data: bytes | memoryview) -> None:
+def _write(stream: IO[bytes], data: bytes | memoryview) -> None:
     stream.write(len(data).to_bytes(8, "little"))
     stream.write(data)
 
 
-def _read(stream: BinaryIO) -> bytes:
+def _read(stream: IO[bytes]) -> bytes:
     length = int.from_bytes(_exactly(stream, 8), "little")
     if length > _LARGEST:
         raise EOFError(f"a frame of {length} bytes is no frame")
     return _exactly(stream, length)
 
 
-def _exactly(stream: BinaryIO, length: int) -> bytes:
+def _exactly(stream: IO[bytes], length: int) -> bytes:
     data = stream.read(length)
     if len(data) != length:
         raise EOFError("the other process ended")

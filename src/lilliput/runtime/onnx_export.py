@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from lilliput.batches import call, flatten_tensors
 from lilliput.errors import CaptureError
-from lilliput.model.calls import arguments, call, evaluating
+from lilliput.model.calls import arguments, evaluating
+from lilliput.runtime.fidelity import signal_to_noise
 from lilliput.runtime.onnx_clean import clean, save, weight_bytes
 from lilliput.runtime.sessions import default_session
 
@@ -67,7 +69,7 @@ def export_original(
         exported = _export(model, args, kwargs, shapes)
     graph = exported.graph
     readers = _readers(exported)
-    leaves = _leaves(inputs)
+    leaves = flatten_tensors(inputs)
     if len(graph.inputs) != len(leaves):
         raise CaptureError(
             f"the export has {len(graph.inputs)} inputs, the examples have {len(leaves)} tensors",
@@ -140,14 +142,9 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _leaves(inputs: Any) -> list[Tensor]:
-    args, kwargs = arguments(inputs)
-    return [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-
-
 def _batch_of(inputs: Any) -> int:
     """Size of the first dimension of the first tensor that has one."""
-    for leaf in _leaves(inputs):
+    for leaf in flatten_tensors(inputs):
         if leaf.ndim:
             return int(leaf.shape[0])
     raise CaptureError("the examples hold no tensor with a batch dimension")
@@ -174,14 +171,14 @@ def _dynamic_shapes(inputs: Any, dynamic: Dynamic) -> Any:
     """The pytree of varying dimensions that torch.export wants for these inputs."""
     batch = _batch_of(inputs)
     args, kwargs = arguments(inputs)
-    known: set[str | int] = set(range(len(_leaves(inputs)))) | set(kwargs)
+    known: set[str | int] = set(range(len(flatten_tensors(inputs)))) | set(kwargs)
     unknown = [str(key) for key in dynamic if key not in known]
     if unknown:
         raise CaptureError(
             f"dynamic names inputs that do not exist: {', '.join(unknown)}",
             f"inputs are {', '.join(sorted(map(str, known)))}",
         )
-    count = iter(range(len(_leaves(inputs))))
+    count = iter(range(len(flatten_tensors(inputs))))
 
     def shape(path: Any, leaf: Any) -> dict[int, Any] | None:
         if not isinstance(leaf, Tensor):
@@ -244,7 +241,8 @@ def _check(model: nn.Module, inputs: Any, exported: OnnxModel) -> None:
         with evaluating(model), torch.no_grad():
             wanted = [x for x in pytree.tree_leaves(call(model, some)) if isinstance(x, Tensor)]
         feed = {
-            name: leaf.numpy() for name, leaf in zip(exported.inputs, _leaves(some), strict=True)
+            name: leaf.numpy()
+            for name, leaf in zip(exported.inputs, flatten_tensors(some), strict=True)
         }
         answers = session.run(list(exported.outputs), feed)
         if len(answers) != len(wanted):
@@ -269,13 +267,3 @@ def _compare(name: str, answer: np.ndarray, wanted: np.ndarray) -> None:
             f"output {name} of the export differs from PyTorch's ({decibels:.0f} dB)",
             "does the model use random numbers or keep state between calls?",
         )
-
-
-def signal_to_noise(wanted: np.ndarray, answer: np.ndarray) -> float | None:
-    """10 log10(signal / squared difference) in decibels; None when the arrays are identical."""
-    wanted, answer = wanted.astype(np.float64), answer.astype(np.float64)
-    noise = float(np.square(wanted - answer).sum())
-    if noise == 0 or np.array_equal(wanted, answer, equal_nan=True):
-        return None
-    signal = float(np.square(wanted).sum())
-    return float(10 * np.log10(signal / noise)) if signal else float("-inf")

@@ -80,7 +80,7 @@ def _whole(binding: Binding, piece: Piece, grid: Grid) -> Stored:
 
 
 def _stack(binding: Binding, grids: list[tuple[Piece, Grid]]) -> Stored:
-    """Stacked directions: codes (D, gates * H, in), row steps (D, gates * H, 1), columns (D, 1, in)."""
+    """Codes (directions, gates * H, in), row steps (.., gates * H, 1), column steps (.., 1, in)."""
     wide = any(grid.codes.element_size() > 1 for _, grid in grids)
     codes = np.zeros(binding.shape, np.int16 if wide else np.int8)
     rows = np.ones((*binding.shape[:2], 1), np.float32)

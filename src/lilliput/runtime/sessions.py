@@ -36,8 +36,8 @@ def default_session(path: Path | str | bytes, threads: int = 0) -> onnxruntime.I
 
 def _errors() -> tuple[type[Exception], ...]:
     state = onnxruntime.capi.onnxruntime_pybind11_state
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile")
-    names += ("NotImplemented", "RuntimeException", "ModelLoadCanceled", "EPFail")
+    names = ["Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile"]
+    names += ["NotImplemented", "RuntimeException", "ModelLoadCanceled", "EPFail"]
     return tuple(getattr(state, name) for name in names if hasattr(state, name))
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Program(Protocol):
         ...
 
 
-def serve(commands: BinaryIO, answers: BinaryIO, program: Program) -> None:
+def serve(commands: IO[bytes], answers: IO[bytes], program: Program) -> None:
     """Answers commands until the stream ends.
 
     Commands: ``run`` (arrays -> arrays), ``time`` (arrays, ``calls`` -> ``ms`` of each call) and
@@ -84,7 +84,7 @@ def open_onnx(path: str, threads: int) -> Program:
     return program
 
 
-def claim_pipes() -> tuple[BinaryIO, BinaryIO]:
+def claim_pipes() -> tuple[IO[bytes], IO[bytes]]:
     """Standard input and output for messages; whatever else is printed goes to standard error."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,26 +1,21 @@
 """export: the compressed weights become files."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from lilliput.coding import PackStats, pack
-from lilliput.continuing import WEIGHTS, save_weights
+from lilliput import coding
+from lilliput.continuing import save_weights
 from lilliput.environment import versions
 from lilliput.errors import InternalError
-from lilliput.folders import MANIFEST
+from lilliput.folders import MANIFEST, PACKED, PLAN, RUNNABLE, WEIGHTS, file_entry
 from lilliput.model.encodings import Encoding
 from lilliput.plans import plan_to_toml
-from lilliput.records import Artifact, FileEntry, Plan
+from lilliput.records import Artifact, Plan
 from lilliput.runtime.onnx_bind import Bindings
 from lilliput.runtime.onnx_encode import Arithmetic, write_encodings
-
-RUNNABLE = "model.onnx"
-PACKED = "model.lilliput"
-PLAN = "plan.toml"
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,7 @@ class Exported:
 
     artifact: Artifact
     warnings: tuple[str, ...]
-    packed: PackStats
+    packed: coding.PackStats
 
 
 def export(
@@ -63,7 +58,7 @@ def export(
     """
     runnable = folder / RUNNABLE
     warnings = write_encodings(bindings, encodings, runnable, arithmetic=arithmetic)
-    packed = pack(runnable, folder / PACKED)
+    packed = coding.pack(runnable, folder / PACKED)
     save_weights(compressed_state(model, encodings), folder / WEIGHTS)
     (folder / PLAN).write_text(plan_to_toml(plan), encoding="utf-8")
     artifact = Artifact(
@@ -91,10 +86,3 @@ def compressed_state(model: nn.Module, encodings: Mapping[str, Encoding]) -> dic
         name: replaced.get((value.data_ptr(), tuple(value.shape)), value)
         for name, value in state.items()
     }
-
-
-def file_entry(path: Path) -> FileEntry:
-    """Hash and size of a file, read back from disk."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileEntry(sha256=digest, bytes=path.stat().st_size)

@@ -13,14 +13,14 @@ from lilliput.batches import Batch, flatten_inputs
 from lilliput.environment import cores
 from lilliput.errors import TaskError
 from lilliput.evidence import Evidence
+from lilliput.folders import PACKED, RUNNABLE
 from lilliput.metrics import Metric, predicted_classes, score_rows
 from lilliput.records import Latency, Measurement, Sizes
 from lilliput.runtime.interleaved import latency_turns, memory_turns, percentiles
 from lilliput.runtime.onnx_count import count_macs, count_parameters
 from lilliput.runtime.processes import Worker
-from lilliput.stages.export import PACKED, RUNNABLE
 from lilliput.statistics import ratio_bound
-from lilliput.task import Task
+from lilliput.task import Task, evaluating
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +133,8 @@ def _output_place(task: Task, proof: Sequence[int]) -> int:
     first = next(iter(task.batches(proof[:1], 1)), None)
     if first is None:
         raise TaskError("there are no proof examples", "give more examples")
-    training = task.model.training
-    task.model.eval()
-    try:
-        with torch.no_grad():
-            return task.output_index(task.run(task.model, first.inputs))
-    finally:
-        task.model.train(training)
+    with evaluating(task.model), torch.no_grad():
+        return task.output_index(task.run(task.model, first.inputs))
 
 
 def _both(
@@ -169,9 +164,9 @@ class _Answers:
             rows.append(score_rows(metric, output, targets, mask=batch.mask))
             classes.append(predicted_classes(output))
         answered = self._classes[0][-1]
-        known: Sequence[object] = answered if answered is not None else [None] * len(batch)
-        if labelled and answered is not None:
-            known = list(batch.targets)
+        known: list[object] = [None] * len(batch)
+        if answered is not None:
+            known = list(batch.targets if labelled else answered)
         self._labels += [task.label_text(label) for label in known]
         self._indices.append(batch.indices)
         self._groups.append(batch.groups)
