@@ -1,5 +1,18 @@
 """The entropy coder and the packed container."""
 
-from lilliput.coding.matrix import code_bytes, decode_matrix, encode_matrix, estimate_bits
+from lilliput.coding.container import PackStats, pack
+from lilliput.coding.header import read_header
+from lilliput.coding.matrix import code_bytes, encode_matrix, estimate_bits
+from lilliput.coding.matrix_decoder import decode_matrix
+from lilliput.coding.unpacking import unpack
 
-__all__ = ["code_bytes", "decode_matrix", "encode_matrix", "estimate_bits"]
+__all__ = [
+    "PackStats",
+    "code_bytes",
+    "decode_matrix",
+    "encode_matrix",
+    "estimate_bits",
+    "pack",
+    "read_header",
+    "unpack",
+]

@@ -52,7 +52,7 @@ def _outer_sum(row: Integers, column: Integers) -> NDArray[np.uint8]:
     """Sums clipped to the scale indices: (rows,), (columns,) -> (rows, columns) uint8."""
     top = family.SCALES - 1
     low, high = int(row.min() + column.min()), int(row.max() + column.max())
-    if 0 <= low and high <= top and row.min() >= 0 and column.min() >= 0:
+    if low >= 0 and high <= top and row.min() >= 0 and column.min() >= 0:
         return np.add.outer(row.astype(np.uint8), column.astype(np.uint8))
     total = np.add.outer(row.astype(np.int16), column.astype(np.int16))
     return np.clip(total, 0, top).astype(np.uint8)

@@ -1,20 +1,18 @@
-"""A matrix of integers as bytes and back. docs/format.md, "Coded matrices"."""
+"""A matrix of integers as bytes. docs/format.md, "Coded matrices"."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lilliput.coding import classes, fitting, tables, tokens
-from lilliput.coding.bits import Reader, pack_fields, unpack_fields, varint, zigzag
-from lilliput.coding.rans import MAX_STEPS, SymbolStream, decode, encode
+from lilliput.coding.bits import pack_fields, varint, zigzag
+from lilliput.coding.matrix_decoder import COUNTED, SHIFTED
+from lilliput.coding.rans import MAX_STEPS, encode
 from lilliput.errors import ContainerError
 
 Integers = NDArray[np.int64]
-COUNTED, SHIFTED = 32, 64  # flags: stored counts; an offset follows
 LANE_BYTES = 1100  # ideal bytes per lane: the lanes' final states cost about 3 bytes each
-LARGEST_OFFSET = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -163,153 +161,3 @@ def _header(centred: fitting.Centred, scales: classes.Scales, *, counted: bool) 
             vector = encode_matrix(codes[None, :])
             out += varint(len(vector)) + vector
     return bytes(out)
-
-
-@dataclass(frozen=True)
-class _Outline:
-    """A coded matrix, parsed as far as its row and column codes."""
-
-    flags: int
-    shape: tuple[int, int]
-    offset: int
-    sides: tuple["_Outline", ...]
-    reader: Reader
-
-
-@dataclass(frozen=True)
-class _Body:
-    """A coded matrix, parsed whole."""
-
-    outline: _Outline
-    split: int
-    escape: int
-    raw: bytes
-    stream: SymbolStream
-
-
-def decode_matrix(data: bytes, *, max_codes: int = 1 << 32) -> Integers:
-    """The matrix that `encode_matrix` was given, (rows, columns) int64.
-
-    Args:
-        data: What `encode_matrix` returned; may be hostile.
-        max_codes: Refuse a matrix of more codes, before anything of its size is allocated.
-
-    Raises:
-        ContainerError: The data are damaged or declare more than `max_codes` codes.
-    """
-    return decode_matrices([data], max_codes=max_codes)[0]
-
-
-def decode_matrices(data: Sequence[bytes], *, max_codes: int) -> list[Integers]:
-    """Several matrices at once, in lock-step: much faster than one by one.
-
-    Args:
-        data: Coded matrices.
-        max_codes: Refuse more codes than this in all.
-
-    Raises:
-        ContainerError: As `decode_matrix`.
-    """
-    outlines = [_outline(Reader(item)) for item in data]
-    if sum(item.shape[0] * item.shape[1] for item in outlines) > max_codes:
-        raise ContainerError(f"a coded tensor declares more than {max_codes} codes")
-    sides = [side for item in outlines for side in item.sides]
-    vectors = iter(_decode_bodies([_body(side, []) for side in sides]))
-    bodies = []
-    for item in outlines:
-        codes = [_side_codes(next(vectors)) for _ in item.sides]
-        bodies.append(_body(item, codes))
-    return _decode_bodies(bodies)
-
-
-def _side_codes(vector: Integers) -> NDArray[np.uint8]:
-    if vector.size and (vector.min() < 0 or vector.max() > 255):
-        raise ContainerError("a coded tensor is damaged: a row or column code is not a byte")
-    return vector.reshape(-1).astype(np.uint8)
-
-
-def _outline(reader: Reader, side: int | None = None) -> _Outline:
-    flags = reader.byte()
-    shape = (reader.varint(), reader.varint())
-    if side is not None and (flags % 32 or shape != (1, side)):
-        raise ContainerError("a coded tensor is damaged: row or column codes of a wrong shape")
-    if flags % 32 > 24 or flags > 127:
-        raise ContainerError("a coded tensor is damaged: unknown flags")
-    offset = reader.signed(LARGEST_OFFSET) if flags & SHIFTED else 0
-    sides = []
-    if shape[0] * shape[1]:
-        for length, stride in zip(shape, (flags % 32 % 5, flags % 32 // 5), strict=True):
-            if stride:
-                sides.append(_outline(Reader(reader.take(reader.varint())), length))
-    return _Outline(flags, shape, offset, tuple(sides), reader)
-
-
-def _body(outline: _Outline, sides: list[NDArray[np.uint8]]) -> _Body:
-    reader, count = outline.reader, outline.shape[0] * outline.shape[1]
-    if not count:
-        nothing = SymbolStream(
-            0,
-            np.full(1, 1 << 16, np.uint32),
-            np.zeros(0, np.uint16),
-            np.zeros((0, 1), np.int64),
-            np.zeros(0, np.uint8),
-        )
-        return _Body(outline, 1, 1, b"", nothing)
-    split, escape, base = reader.byte(), reader.byte(), reader.byte()
-    if not 1 <= split <= tokens.LARGEST_SPLIT or base >= classes.family.SCALES:
-        raise ContainerError("a coded tensor is damaged: a parameter is out of range")
-    if not 1 <= escape <= 2 * len(tokens.ranges(split).first) - 1:
-        raise ContainerError("a coded tensor is damaged: too many tokens")
-    owner, table = _read_owner(outline, base, sides, split=split, escape=escape)
-    lanes, size = reader.varint(), reader.varint()
-    if not lanes or -(-count // lanes) > MAX_STEPS or lanes > count:
-        raise ContainerError("a coded tensor is damaged: a bad number of lanes")
-    raw = reader.take(size)
-    states = np.frombuffer(reader.take(4 * lanes), "<u4").astype(np.uint32)
-    rest = reader.rest()
-    if len(rest) % 2:
-        raise ContainerError("a coded tensor is damaged: half a word at its end")
-    words = np.frombuffer(rest, "<u2").astype(np.uint16)
-    return _Body(outline, split, escape, raw, SymbolStream(count, states, words, table, owner))
-
-
-def _read_owner(
-    outline: _Outline, base: int, sides: list[NDArray[np.uint8]], *, split: int, escape: int
-) -> tuple[NDArray[np.uint8], Integers]:
-    """The table of every code, and the tables."""
-    flags, reader = outline.flags, outline.reader
-    strides = (classes.STRIDES[flags % 32 % 5], classes.STRIDES[flags % 32 // 5])
-    given = iter(sides)
-    empty = np.zeros(0, np.uint8)
-    codes = [next(given) if stride else empty for stride in strides]
-    grid = classes.Scales(base, strides, codes[0], codes[1]).grid(outline.shape).reshape(-1)
-    used = np.flatnonzero(np.bincount(grid, minlength=256))
-    number = np.zeros(256, np.uint8)
-    number[used] = np.arange(len(used))
-    if flags & COUNTED:
-        return number[grid], tables.read_tables(reader, len(used), escape)
-    shape, zero = reader.byte(), reader.byte()
-    if shape not in classes.family.SHAPES:
-        raise ContainerError("a coded tensor is damaged: a parameter is out of range")
-    return number[grid], classes.family.frequencies(used, shape, zero, split=split, escape=escape)
-
-
-def _decode_bodies(bodies: Sequence[_Body]) -> list[Integers]:
-    symbols = decode([body.stream for body in bodies])
-    return [_values(body, found) for body, found in zip(bodies, symbols, strict=True)]
-
-
-def _values(body: _Body, symbols: NDArray[np.uint8]) -> Integers:
-    widths = tokens.raw_widths(body.split, body.escape)[symbols]
-    places = np.flatnonzero(widths)
-    widths = widths[places]
-    if (int(widths.sum()) + 7) // 8 != len(body.raw):
-        raise ContainerError("a coded tensor is damaged: a wrong number of raw bits")
-    values = tokens.values_of(
-        symbols,
-        body.split,
-        body.escape,
-        places=places,
-        fields=unpack_fields(body.raw, widths),
-    )
-    return (values + body.outline.offset).reshape(body.outline.shape)

@@ -7,7 +7,7 @@ last token of a stream is the escape: the magnitude itself as raw bits, then the
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Ranges:
     bits: Integers
 
 
-@lru_cache(maxsize=None)
+@cache
 def ranges(split: int) -> Ranges:
     """Magnitude indices 0 ... of a split in [1, 6]: their first magnitude and raw bits."""
     first, bits = list(range(1 << split)), [0] * (1 << split)

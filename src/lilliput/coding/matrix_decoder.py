@@ -1,0 +1,190 @@
+"""Bytes back to a matrix of integers. docs/format.md, "Coded matrices". No floating point."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from lilliput.coding import classes, family, tables, tokens
+from lilliput.coding.bits import Reader, unpack_fields
+from lilliput.coding.rans import MAX_STEPS, SymbolStream, decode
+from lilliput.errors import ContainerError
+
+Integers = NDArray[np.int64]
+COUNTED, SHIFTED = 32, 64  # flags: stored counts; an offset follows
+LARGEST_OFFSET = 1 << 32
+CHUNK = 1 << 20  # codes turned from symbols to values at a time
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """A coded matrix, parsed as far as its row and column codes."""
+
+    flags: int
+    shape: tuple[int, int]
+    offset: int
+    sides: tuple["_Outline", ...]
+    reader: Reader
+
+    @property
+    def count(self) -> int:
+        """Number of codes."""
+        return self.shape[0] * self.shape[1]
+
+
+@dataclass(frozen=True)
+class _Body:
+    """A coded matrix, parsed whole."""
+
+    outline: _Outline
+    split: int
+    escape: int
+    raw: bytes
+    stream: SymbolStream
+
+
+def decode_matrix(data: bytes, *, max_codes: int = 1 << 32) -> Integers:
+    """The matrix that `encode_matrix` was given, (rows, columns) int64.
+
+    Args:
+        data: What `encode_matrix` returned; may be hostile.
+        max_codes: Refuse a matrix of more codes, before anything of its size is allocated.
+
+    Raises:
+        ContainerError: The data are damaged or declare more than `max_codes` codes.
+    """
+    outline = _outline(Reader(data))
+    if outline.count > max_codes:
+        raise ContainerError(f"a coded tensor declares more than {max_codes} codes")
+    matrix: Integers = _decode([outline], [np.int64])[0]
+    return matrix
+
+
+def decode_matrices(
+    data: Sequence[bytes], *, counts: Sequence[int], types: Sequence[DTypeLike]
+) -> list[NDArray[np.integer]]:
+    """Several matrices at once, in lock-step: much faster than one by one.
+
+    Args:
+        data: Coded matrices; may be hostile.
+        counts: How many codes each must have.
+        types: Integer type of each result.
+
+    Raises:
+        ContainerError: The data are damaged, a matrix is of another size, or a code does not fit.
+    """
+    outlines = [_outline(Reader(item)) for item in data]
+    for outline, count in zip(outlines, counts, strict=True):
+        if outline.count != count:
+            raise ContainerError(f"a coded tensor holds {outline.count} codes, expected {count}")
+    return _decode(outlines, types)
+
+
+def _decode(outlines: Sequence[_Outline], types: Sequence[DTypeLike]) -> list[NDArray[np.integer]]:
+    sides = [side for item in outlines for side in item.sides]
+    bodies = [_body(side, []) for side in sides]
+    vectors = iter(_decode_bodies(bodies, [np.uint8] * len(sides)))
+    return _decode_bodies(
+        [_body(item, [next(vectors).reshape(-1) for _ in item.sides]) for item in outlines], types
+    )
+
+
+def _outline(reader: Reader, side: int | None = None) -> _Outline:
+    flags = reader.byte()
+    shape = (reader.varint(), reader.varint())
+    if side is not None and (flags % 32 or shape != (1, side)):
+        raise ContainerError("a coded tensor is damaged: row or column codes of a wrong shape")
+    if flags % 32 > 24 or flags > 127:
+        raise ContainerError("a coded tensor is damaged: unknown flags")
+    offset = reader.signed(LARGEST_OFFSET) if flags & SHIFTED else 0
+    sides = []
+    if shape[0] * shape[1]:
+        for length, stride in zip(shape, (flags % 32 % 5, flags % 32 // 5), strict=True):
+            if stride:
+                sides.append(_outline(Reader(reader.take(reader.varint())), length))
+    return _Outline(flags, shape, offset, tuple(sides), reader)
+
+
+def _body(outline: _Outline, sides: list[NDArray[np.uint8]]) -> _Body:
+    reader, count = outline.reader, outline.shape[0] * outline.shape[1]
+    if not count:
+        nothing = SymbolStream(
+            0,
+            np.full(1, 1 << 16, np.uint32),
+            np.zeros(0, np.uint16),
+            np.zeros((0, 1), np.int64),
+            np.zeros(0, np.uint8),
+        )
+        return _Body(outline, 1, 1, b"", nothing)
+    split, escape, base = reader.byte(), reader.byte(), reader.byte()
+    if not 1 <= split <= tokens.LARGEST_SPLIT or base >= family.SCALES:
+        raise ContainerError("a coded tensor is damaged: a parameter is out of range")
+    if not 1 <= escape <= 2 * len(tokens.ranges(split).first) - 1:
+        raise ContainerError("a coded tensor is damaged: too many tokens")
+    owner, table = _read_owner(outline, base, sides, split=split, escape=escape)
+    lanes, size = reader.varint(), reader.varint()
+    if not lanes or -(-count // lanes) > MAX_STEPS or lanes > count:
+        raise ContainerError("a coded tensor is damaged: a bad number of lanes")
+    raw = reader.take(size)
+    states = np.frombuffer(reader.take(4 * lanes), "<u4").astype(np.uint32)
+    rest = reader.rest()
+    if len(rest) % 2:
+        raise ContainerError("a coded tensor is damaged: half a word at its end")
+    words = np.frombuffer(rest, "<u2").astype(np.uint16)
+    return _Body(outline, split, escape, raw, SymbolStream(count, states, words, table, owner))
+
+
+def _read_owner(
+    outline: _Outline, base: int, sides: list[NDArray[np.uint8]], *, split: int, escape: int
+) -> tuple[NDArray[np.uint8], Integers]:
+    """The table of every code, and the tables."""
+    flags, reader = outline.flags, outline.reader
+    strides = (classes.STRIDES[flags % 32 % 5], classes.STRIDES[flags % 32 // 5])
+    given = iter(sides)
+    empty = np.zeros(0, np.uint8)
+    codes = [next(given) if stride else empty for stride in strides]
+    grid = classes.Scales(base, strides, codes[0], codes[1]).grid(outline.shape).reshape(-1)
+    used = np.flatnonzero(np.bincount(grid, minlength=256))
+    number = np.zeros(256, np.uint8)
+    number[used] = np.arange(len(used))
+    if flags & COUNTED:
+        return number[grid], tables.read_tables(reader, len(used), escape)
+    shape, zero = reader.byte(), reader.byte()
+    if shape not in family.SHAPES:
+        raise ContainerError("a coded tensor is damaged: a parameter is out of range")
+    return number[grid], family.frequencies(used, shape, zero, split=split, escape=escape)
+
+
+def _decode_bodies(
+    bodies: Sequence[_Body], types: Sequence[DTypeLike]
+) -> list[NDArray[np.integer]]:
+    symbols = decode([body.stream for body in bodies])
+    return [
+        _values(body, found, np.dtype(kind))
+        for body, found, kind in zip(bodies, symbols, types, strict=True)
+    ]
+
+
+def _values(
+    body: _Body, symbols: NDArray[np.uint8], kind: np.dtype[np.integer]
+) -> NDArray[np.integer]:
+    widths = tokens.raw_widths(body.split, body.escape)[symbols]
+    places = np.flatnonzero(widths)
+    widths = widths[places]
+    if (int(widths.sum()) + 7) // 8 != len(body.raw):
+        raise ContainerError("a coded tensor is damaged: a wrong number of raw bits")
+    fields = unpack_fields(body.raw, widths)
+    limits = np.iinfo(kind)
+    result = np.empty(len(symbols), kind)
+    for start in range(0, len(symbols), CHUNK):
+        part = symbols[start : start + CHUNK]
+        near = slice(*np.searchsorted(places, [start, start + len(part)]))
+        values = tokens.values_of(
+            part, body.split, body.escape, places=places[near] - start, fields=fields[near]
+        )
+        values += body.outline.offset
+        if values.min() < limits.min or values.max() > limits.max:
+            raise ContainerError(f"a coded tensor is damaged: a code does not fit {kind.name}")
+        result[start : start + CHUNK] = values
+    return result.reshape(body.outline.shape)
