@@ -168,6 +168,8 @@ def test_segmentation_has_its_classes_second():
         ([0, -1, 2], "label -1 is out of range"),
         ([0, -100, 2], "label -100 is out of range"),
         ([0.0, 1.0, 2.0], "labels must be integers, got float32"),
+        (["a", "b", "c"], "labels must be integers, got str"),
+        (None, "labels must be integers, got NoneType"),
         ([True, False, True], "labels must be integers, got bool"),
         ([0, 1], r"labels have shape \(2,\), expected \(3,\)"),
         ([[1, 0, 0]] * 3, r"labels have shape \(3, 3\), expected \(3,\)"),

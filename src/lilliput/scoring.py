@@ -73,7 +73,7 @@ def classes_last(outputs: Tensor, targets: Any, name: str) -> tuple[Tensor, Tens
             f"{name} needs class scores (N, C) with C >= 2, the output is {tuple(outputs.shape)}",
             'for one number per example use metric="mse", or return two scores',
         )
-    labels: Tensor = torch.as_tensor(targets)
+    labels = _labels(targets, name)
     scores = move_classes(outputs) if labels.shape != outputs.shape[:-1] else outputs
     if labels.shape != scores.shape[:-1]:
         raise TaskError(
@@ -94,6 +94,16 @@ def classes_last(outputs: Tensor, targets: Any, name: str) -> tuple[Tensor, Tens
             f"(0 to {classes - 1})"
         )
     return scores, labels.long()
+
+
+def _labels(targets: Any, name: str) -> Tensor:
+    try:
+        return torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(targets[0]).__name__ if isinstance(targets, list) else type(targets).__name__
+        raise TaskError(
+            f"{name}: labels must be integers, got {kind}", "give class numbers of one shape"
+        ) from error
 
 
 def divergence(reference: Tensor, outputs: Tensor) -> Tensor:

@@ -84,6 +84,15 @@ def test_what_a_file_is(tmp_path, name):
     assert command in found.next_command
 
 
+def test_a_packed_model_and_a_name_with_a_blank(tmp_path):
+    from lilliput.coding.header import MAGIC
+
+    (tmp_path / "my model").write_bytes(MAGIC + b"\0" * 40)
+    found = inspect_file(tmp_path / "my model")
+    assert found.kind == "packed model"
+    assert found.next_command == f"lilliput unpack '{tmp_path}/my model' FOLDER"
+
+
 def test_what_a_folder_is(tmp_path):
     assert inspect_file(tmp_path).kind == "unknown"
     (tmp_path / "cat").mkdir()

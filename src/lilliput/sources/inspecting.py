@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from lilliput.errors import InputError
@@ -17,7 +18,7 @@ FileKind = Literal[
 ]  # fmt: skip
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
-PACKED_MAGIC = b"LILLIPUT"
+PACKED_MAGIC = b"\x89LLP\r\n\x1a\n"  # coding/header.py, a floor above; a test compares them
 LEGACY_TORCH = bytes.fromhex("80028a0a6cfc9c46f920")
 STATE_MODULES = ("collections", "torch", "torch._utils", "torch.storage", "numpy", "_codecs")
 LARGEST_PICKLE = 64 * 2**20
@@ -63,7 +64,7 @@ def inspect_file(path: str | Path) -> FileInfo:
 
 def _file(path: Path, head: bytes) -> FileInfo:
     if head.startswith(PACKED_MAGIC):
-        return FileInfo("packed model", _size(path), f"lilliput unpack {path} FOLDER")
+        return FileInfo("packed model", _size(path), f"lilliput unpack {quote(str(path))} FOLDER")
     if head.startswith(b"PK"):
         return _archive(path)
     for magic, words in FOREIGN.items():
@@ -87,7 +88,7 @@ def _by_suffix(path: Path) -> FileInfo:
         ".py": _python,
         ".txt": _text,
         ".tsv": _text,
-        ".toml": lambda p: FileInfo("plan", "TOML", f"lilliput apply {p} TASK"),
+        ".toml": lambda p: FileInfo("plan", "TOML", f"lilliput apply {quote(str(p))} TASK"),
     }
     make = kinds.get(path.suffix.lower())
     return make(path) if make else FileInfo("unknown", _size(path), "")
@@ -107,7 +108,7 @@ def _archive(path: Path) -> FileInfo:
                 return _pickled(path, archive.read(data), f"{_count(names)} tensors, ")
             if all(name.endswith(".npy") for name in names):
                 shown = ", ".join(name.removesuffix(".npy") for name in names)
-                command = f"lilliput compress model.py:build --data {path}"
+                command = f"lilliput compress model.py:build --data {quote(str(path))}"
                 return FileInfo("arrays", f"NumPy arrays {shown}", command)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
         return FileInfo("unknown", f"a damaged zip file: {error}", "")
@@ -191,35 +192,39 @@ def _onnx(path: Path) -> FileInfo:
         return FileInfo("unknown", "an ONNX file without a graph", "")
     inputs = ", ".join(value.name for value in model.graph.input)
     details = f"{len(model.graph.node)} nodes, inputs {inputs}, {_size(path)}"
-    return FileInfo("ONNX", details, f"lilliput pack {path}")
+    return FileInfo("ONNX", details, f"lilliput pack {quote(str(path))}")
 
 
 def _python(path: Path) -> FileInfo:
     source = path.read_text(encoding="utf-8", errors="replace")
     if "task" in source and "Task(" in source:
-        return FileInfo("task file", "Python", f"lilliput compress {path}")
-    return FileInfo("unknown", "Python", f"lilliput compress {path}:CLASS --weights NET.pt")
+        return FileInfo("task file", "Python", f"lilliput compress {quote(str(path))}")
+    return FileInfo(
+        "unknown", "Python", f"lilliput compress {quote(str(path))}:CLASS --weights NET.pt"
+    )
 
 
 def _text(path: Path) -> FileInfo:
     with path.open(encoding="utf-8", errors="replace") as opened:
         lines = sum(1 for line in opened if line.strip())
-    command = f"lilliput compress HF_FOLDER --texts {path}"
+    command = f"lilliput compress HF_FOLDER --texts {quote(str(path))}"
     return FileInfo("texts", f"{lines} lines", command)
 
 
 def _folder(path: Path) -> FileInfo:
     names = {entry.name for entry in path.iterdir()}
     if "manifest.json" in names and "model.onnx" in names:
-        return FileInfo("output folder", "written by Lilliput", f"lilliput verify {path}")
+        return FileInfo(
+            "output folder", "written by Lilliput", f"lilliput verify {quote(str(path))}"
+        )
     if "config.json" in names:
-        command = f"lilliput compress {path} --texts TEXTS.txt"
+        command = f"lilliput compress {quote(str(path))} --texts TEXTS.txt"
         return FileInfo("Hugging Face folder", _architecture(path), command)
     images = [p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
     if images:
         labels = len({p.parent for p in images})
         details = f"{len(images)} images in {labels} folder(s)"
-        command = f"lilliput compress NET.py:CLASS --weights NET.pt --images {path}"
+        command = f"lilliput compress NET.py:CLASS --weights NET.pt --images {quote(str(path))}"
         return FileInfo("image folder", details, command)
     return FileInfo("unknown", f"a folder of {len(names)} entries", "")
 
@@ -233,7 +238,7 @@ def _architecture(path: Path) -> str:
 
 
 def _with_weights(path: Path) -> str:
-    return f"lilliput compress NET.py:CLASS --weights {path} --images PHOTOS/"
+    return f"lilliput compress NET.py:CLASS --weights {quote(str(path))} --images PHOTOS/"
 
 
 def _count(names: list[str]) -> int:
