@@ -18,7 +18,7 @@ def test_default_sizes():
 
 @given(st.integers(0, 300), st.integers(1, 5), st.integers(0, 5))
 def test_every_example_is_dealt_once_and_duplicates_stay_together(count, copies, seed):
-    split = split_components(connected(keys(count, copies), None), default_sizes(count), seed)
+    split = split_components(connected(keys(count, copies), None), default_sizes(count), seed=seed)
     dealt = [*split.calibration, *split.search, *split.proof]
     assert sorted(dealt) == list(range(count))
     for subset in (split.calibration, split.search, split.proof):
@@ -31,11 +31,11 @@ def test_every_example_is_dealt_once_and_duplicates_stay_together(count, copies,
 
 def test_the_seed_and_only_the_seed_changes_a_split():
     first, again, other = (
-        split_components(connected(keys(200), None), (50, 50), seed) for seed in (0, 0, 1)
+        split_components(connected(keys(200), None), (50, 50), seed=seed) for seed in (0, 0, 1)
     )
     assert first == again
     assert first != other
-    shuffled = split_components(connected(keys(200)[::-1], None), (50, 50), 0)
+    shuffled = split_components(connected(keys(200)[::-1], None), (50, 50), seed=0)
     assert set(shuffled.proof) == set(first.proof)
 
 
@@ -49,5 +49,5 @@ def test_a_group_too_large_goes_to_the_proof_set():
     entries = keys(100)
     groups = ["big"] * 60 + list(range(40))
     for seed in range(5):
-        split = split_components(connected(entries, groups), (25, 25), seed)
+        split = split_components(connected(entries, groups), (25, 25), seed=seed)
         assert split.sizes() == {"calibration": 25, "search": 15, "proof": 60}

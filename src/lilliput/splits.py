@@ -42,7 +42,7 @@ def default_sizes(count: int, *, own_proof: bool = False) -> tuple[int, int]:
 
 
 def split_components(
-    components: Sequence[Sequence[tuple[int, bytes]]], sizes: tuple[int, int], seed: int
+    components: Sequence[Sequence[tuple[int, bytes]]], sizes: tuple[int, int], *, seed: int
 ) -> Split:
     """Deal whole components (examples that belong together) to the subsets.
 

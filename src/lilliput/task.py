@@ -167,7 +167,7 @@ class Task:
             0 if own["calibration"] is not None else self.calibration_size or few[0],
             0 if own["search"] is not None else self.search_size or few[1],
         )
-        dealt = split_components(components, sizes, seed)
+        dealt = split_components(components, sizes, seed=seed)
         proof = dealt.proof[: self.proof_size] if own["proof"] is None else own["proof"]
         judged = {self.fingerprint(i) for i in proof}
         search = self._without(own["search"], judged) or dealt.search

@@ -28,16 +28,16 @@ def check_task(task: Task, *, most: int = 64) -> Metric | None:
             metric that does not return one row per example.
     """
     check_weights(task.model)
-    with evaluating(task.model) as model:
+    with evaluating(task.model):
         first = task.sample(1)
         count = len(flatten_tensors(first)[0])
-        _check_output(_forward(task, model, first, count), count)
+        _check_output(_forward(task, first, count=count), count)
         metric: Metric | None = None
         if not len(task):
             return None
         tried = min(most, len(task))
         for batch in task.batches([i * len(task) // tried for i in range(tried)], BATCH):
-            output = _forward(task, model, batch.inputs, len(batch))
+            output = _forward(task, batch.inputs, count=len(batch))
             _check_output(output, len(batch))
             metric = task.resolve_metric(output)
             targets = output if metric.reference == "original" else batch.targets
@@ -60,11 +60,11 @@ def check_weights(model: nn.Module) -> None:
             raise TaskError(f"buffer {name} holds NaN values", "was the training cut short?")
 
 
-def _forward(task: Task, model: nn.Module, inputs: object, count: int) -> Tensor:
+def _forward(task: Task, inputs: object, *, count: int) -> Tensor:
     examples = "1 example" if count == 1 else f"{count} examples"
     shapes = ", ".join(str(tuple(tensor.shape)) for tensor in flatten_tensors(inputs))
     with users_code(f"the model, called as {call_form(inputs)} on {examples} of shape {shapes},"):
-        raw = task.run(model, inputs)
+        raw = task.run(task.model, inputs)
     return task.pick(raw)
 
 

@@ -51,7 +51,7 @@ class ImageFolder:
         Raises:
             TaskError: A file that is not an image.
         """
-        values = _decode(self.paths[index], self.size, len(self.mean), self.resize)
+        values = _decode(self.paths[index], self.size, channels=len(self.mean), resize=self.resize)
         image = torch.from_numpy(values).permute(2, 0, 1).float() / 255  # (channels, H, W)
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return (image - mean[:, None, None]) / std[:, None, None]
@@ -136,7 +136,7 @@ def _pillow() -> Any:
     return PIL
 
 
-def _decode(path: Path, size: tuple[int, int], channels: int, resize: str) -> np.ndarray:
+def _decode(path: Path, size: tuple[int, int], *, channels: int, resize: str) -> np.ndarray:
     """Pixels (height, width, channels) uint8, upright, in the wanted size."""
     pil = _pillow()
     height, width = size

@@ -89,14 +89,14 @@ def texts(
     lines = tuple(pair[0].strip() for pair in pairs)
     words = None if unlabelled else [pair[1].strip() for pair in pairs]
     labels, names = (None, ()) if words is None else _number(words, label_names, path)
-    ids = encode(tokenizer, lines, max_length)
+    ids = encode(tokenizer, lines, max_length=max_length)
     empty = next((n for n, tokens in enumerate(ids) if not tokens), None)
     if empty is not None:
         raise TaskError(f"{path}, line {entries[empty][0]} has no tokens")
     return Texts(lines, ids, labels, names, predict_next)
 
 
-def encode(tokenizer: Any, lines: Sequence[str], max_length: int) -> tuple[tuple[int, ...], ...]:
+def encode(tokenizer: Any, lines: Sequence[str], *, max_length: int) -> tuple[tuple[int, ...], ...]:
     """Token numbers of each text, at most `max_length`, without padding."""
     loaded = load_tokenizer(tokenizer)
     if callable(loaded):  # a transformers tokenizer
