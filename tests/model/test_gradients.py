@@ -6,7 +6,7 @@ from torch import nn
 
 from lilliput.errors import TaskError
 from lilliput.model.capture import capture
-from lilliput.model.gradients import observe_gradients
+from lilliput.model.gradients import Probe, observe_gradients
 from lilliput.model.hashes import state_hash
 
 
@@ -48,7 +48,7 @@ def test_expected_products_are_jacobian_products(likelihood):
     ids = torch.randint(0, 20, (1, 5))
     captured = capture(net, ids, smallest=1)
     found = observe_gradients(
-        captured, net, [ids.expand(500, -1)] * 4, likelihood=likelihood, probes=3
+        captured, net, [ids.expand(500, -1)] * 4, probe=Probe(likelihood=likelihood, draws=3)
     )
     metric = torch.eye(4)
     if likelihood == "softmax":
@@ -76,7 +76,7 @@ def test_convolution_and_left_products_give_one_value_per_row():
 
     net = Mixed()
     x = torch.randn(2, 3, 6, 6)
-    found = observe_gradients(capture(net, x, smallest=1), net, [x] * 50, probes=2)
+    found = observe_gradients(capture(net, x, smallest=1), net, [x] * 50, probe=Probe(draws=2))
     assert torch.equal(found["left"], torch.ones(5))
     exact = net.left.detach().square().sum(0)
     assert torch.allclose(found["conv.weight"], exact, rtol=0.15)
@@ -105,7 +105,8 @@ def test_same_seed_same_result_and_nothing_is_left_behind():
     ids = torch.randint(0, 20, (3, 5))
     before, captured = state_hash(net), capture(net, ids, smallest=1)
     one, two, other = (
-        observe_gradients(captured, net, [ids], seed=seed)["words.weight"] for seed in (0, 0, 1)
+        observe_gradients(captured, net, [ids], probe=Probe(seed=seed))["words.weight"]
+        for seed in (0, 0, 1)
     )
     assert torch.equal(one, two)
     assert not torch.equal(one, other)

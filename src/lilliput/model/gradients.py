@@ -6,6 +6,7 @@ probes for a squared error, sampled classes for a cross-entropy).
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -19,8 +20,26 @@ from lilliput.model.graph import run_graph
 from lilliput.model.positions import Mask, Positions, mask_of
 from lilliput.model.uses import Use
 
-Likelihood = Literal["gaussian", "softmax"]
 Pick = Callable[[Any], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """How the model's output is probed.
+
+    Attributes:
+        likelihood: What the output is: numbers (``gaussian``) or scores of classes on the last
+            axis (``softmax``).
+        draws: Random draws per batch, at least 1.
+        seed: Of the draws.
+    """
+
+    likelihood: Literal["gaussian", "softmax"] = "gaussian"
+    draws: int = 1
+    seed: int = 0
+
+
+_DEFAULT = Probe()
 
 
 def observe_gradients(
@@ -30,9 +49,7 @@ def observe_gradients(
     *,
     mask: Mask = None,
     pick: Pick | None = None,
-    likelihood: Likelihood = "gaussian",
-    probes: int = 1,
-    seed: int = 0,
+    probe: Probe = _DEFAULT,
 ) -> dict[str, Tensor]:
     """Second moments of label-free output gradients; few examples are enough.
 
@@ -49,9 +66,7 @@ def observe_gradients(
             nor, where the output has the mask's axes, in the objective.
         pick: Picks the output that counts, e.g. ``task.pick``; by default the first float tensor.
             For the capture of a part it is applied to the part's output.
-        likelihood: What the output is.
-        probes: Random draws per batch.
-        seed: Of the draws.
+        probe: How it is probed.
 
     Returns:
         Site name -> mean over rows of g², (rows,), or of g gᵀ, (columns, columns), for an
@@ -63,7 +78,7 @@ def observe_gradients(
     if capture.program is None:
         return {}
     worth = _Worth(capture)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(probe.seed)
     batch_count = 0
     with evaluating(model), torch.enable_grad():
         for inputs in batches:
@@ -74,7 +89,7 @@ def observe_gradients(
                 part, at = capture.captured(model), frozenset(worth.at)
                 raw = run_graph(capture.graph, part, call, visit=worth.visit, at=at)
                 output = (pick or _first_float)(raw)
-                _send_back(output, likelihood, found, probes=probes, generator=generator)
+                _send_back(output, probe, mask=found, generator=generator)
     if not batch_count:
         raise TaskError("there are no examples for the output gradients")
     return worth.means()
@@ -157,32 +172,29 @@ def _first_float(raw: Any) -> Tensor:
 
 
 def _send_back(
-    output: Tensor,
-    likelihood: Likelihood,
-    mask: Tensor | None,
-    *,
-    probes: int,
-    generator: torch.Generator,
+    output: Tensor, probe: Probe, *, mask: Tensor | None, generator: torch.Generator
 ) -> None:
     if not output.requires_grad:
         raise TaskError("the output that counts does not depend on any weight that can change")
-    for left in reversed(range(probes)):
-        objective = (output.float() * _probe(output, likelihood, mask, generator)).sum()
+    for left in reversed(range(probe.draws)):
+        objective = (
+            output.float() * _direction(output, probe, mask=mask, generator=generator)
+        ).sum()
         torch.autograd.backward(objective, retain_graph=left > 0)
 
 
 @torch.no_grad()
-def _probe(
-    output: Tensor, likelihood: Likelihood, mask: Tensor | None, generator: torch.Generator
+def _direction(
+    output: Tensor, probe: Probe, *, mask: Tensor | None, generator: torch.Generator
 ) -> Tensor:
     """One random direction in the space of the output."""
-    if likelihood == "softmax":
+    if probe.likelihood == "softmax":
         chances = output.detach().float().softmax(-1)
         flat = chances.reshape(-1, chances.shape[-1])
         drawn = torch.multinomial(flat, 1, generator=generator)
-        probe = flat.neg().scatter_add_(1, drawn, torch.ones(drawn.shape)).reshape(output.shape)
+        found = flat.neg().scatter_add_(1, drawn, torch.ones(drawn.shape)).reshape(output.shape)
     else:
-        probe = torch.randint(0, 2, output.shape, generator=generator).float() * 2 - 1
+        found = torch.randint(0, 2, output.shape, generator=generator).float() * 2 - 1
     if mask is not None and output.ndim > 2 and output.shape[:2] == mask.shape:
-        probe *= mask.reshape(*mask.shape, *[1] * (output.ndim - 2))
-    return probe
+        found *= mask.reshape(*mask.shape, *[1] * (output.ndim - 2))
+    return found

@@ -79,7 +79,7 @@ def take_inventory(
     }
     inventory = Inventory()
     for node in program.graph.nodes:
-        for use, site in _uses_of(node, weights, shapes, inventory.frozen):
+        for use, site in _uses_of(node, weights, shapes=shapes, frozen=inventory.frozen):
             inventory.add(site, use)
     inventory.close(names)
     batch = _batch_hint(program)
@@ -109,6 +109,7 @@ def canonical_names(model: nn.Module) -> dict[str, str]:
 def _uses_of(
     node: fx.Node,
     weights: dict[str, str],
+    *,
     shapes: dict[str, tuple[int, ...]],
     frozen: dict[str, str],
 ) -> Iterator[tuple[Use, Site]]:
@@ -130,13 +131,14 @@ def _uses_of(
         if found is None:
             frozen[name] = f"read through a view that is no (out, in) matrix in {_place(node)}"
         else:
-            yield _use(reading, name, found, where=node.name), _site(reading, name, found, shapes)
+            site = _site(reading, name, found=found, shape=shapes[name])
+            yield _use(reading, name, found=found, where=node.name), site
     for fed, name in touched.items():
         if fed not in read:
             frozen[name] = f"read by {node.target} in {_place(node)}"
 
 
-def _use(reading: Reading, name: str, found: Orientation, *, where: str) -> Use:
+def _use(reading: Reading, name: str, *, found: Orientation, where: str) -> Use:
     return Use(
         site=name,
         operation=reading.operation,
@@ -157,13 +159,11 @@ def _label(reading: Reading, found: Orientation, where: str) -> str:
     return f"{where} {reading.label}" if reading.label else ""
 
 
-def _site(
-    reading: Reading, name: str, found: Orientation, shapes: dict[str, tuple[int, ...]]
-) -> Site:
+def _site(reading: Reading, name: str, *, found: Orientation, shape: tuple[int, ...]) -> Site:
     return Site(
         name=name,
         kind=reading.kind,
-        shape=shapes[name],
+        shape=shape,
         rows=found.rows,
         columns=found.columns,
         transposed=found.transposed,

@@ -46,7 +46,7 @@ def list_modules(model: nn.Module, inputs: Any, *, smallest: int = 256) -> Inven
     return inventory
 
 
-def observe_modules(ledger: Ledger, model: nn.Module, inputs: Any, mask: Tensor | None) -> None:
+def observe_modules(ledger: Ledger, model: nn.Module, *, inputs: Any, mask: Tensor | None) -> None:
     """Runs the model on one batch and counts, through hooks, what its sites are applied to.
 
     Args:

@@ -54,16 +54,16 @@ def observe(
             batch_count += 1
             found = mask_of(mask, inputs)
             if capture.program is None:
-                observe_modules(ledger, model, inputs, found)
+                observe_modules(ledger, model, inputs=inputs, mask=found)
             else:
-                _observe_graph(ledger, capture, model, inputs, found)
+                _observe_graph(ledger, capture, model=model, inputs=inputs, mask=found)
     if not batch_count:
         raise TaskError("there are no calibration examples")
     return ledger.moments()
 
 
 def _observe_graph(
-    ledger: Ledger, capture: Capture, model: nn.Module, inputs: Any, mask: Tensor | None
+    ledger: Ledger, capture: Capture, *, model: nn.Module, inputs: Any, mask: Tensor | None
 ) -> None:
     positions = None if mask is None else Positions(mask, capture.program)
     part, program = capture.captured(model), capture.graph

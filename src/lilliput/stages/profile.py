@@ -11,7 +11,7 @@ from lilliput.batches import Inputs
 from lilliput.metrics import is_class_scores
 from lilliput.model.calls import run_with
 from lilliput.model.capture import Capture
-from lilliput.model.gradients import observe_gradients
+from lilliput.model.gradients import Probe, observe_gradients
 from lilliput.model.moments import Moments, small_sample
 from lilliput.model.observe import observe
 from lilliput.model.profiles import Profile, SiteProfile, site_profile
@@ -85,14 +85,14 @@ def _moments(
     moments = observe(capture, task.model, inputs(split.calibration, BATCH), mask=mask)
     some = split.calibration[:: max(1, len(split.calibration) // GRADIENT_EXAMPLES)]
     output = task.predict(task.model, task.sample(2)) if capture.program is not None else None
+    classes = output is not None and is_class_scores(output)
     gradients = observe_gradients(
         capture,
         task.model,
         inputs(some, BATCH // 4),
         mask=mask,
         pick=None if capture.part else task.pick,
-        likelihood="softmax" if output is not None and is_class_scores(output) else "gaussian",
-        seed=seed,
+        probe=Probe(likelihood="softmax" if classes else "gaussian", seed=seed),
     )
     return {name: found.with_output(gradients.get(name)) for name, found in moments.items()}
 
