@@ -90,13 +90,14 @@ def _match(sums: Floats, others: Integers, expected: Floats) -> Integers:
     return index[place - nearer]
 
 
-def fit_lines(magnitudes: NDArray[np.integer], split: int) -> tuple[Integers, Integers]:
-    """Scale index per row and offset per column, in eighths of an octave, from |codes| (rows, columns)."""
-    return fit_sums(magnitudes.sum(1, dtype=np.float64), magnitudes.sum(0, dtype=np.float64), split)
-
-
 def fit_sums(rows: Floats, columns: Floats, split: int) -> tuple[Integers, Integers]:
-    """As `fit_lines`, from the sums of magnitudes of rows and of columns."""
+    """Scale index per row and offset per column, in eighths of an octave.
+
+    Args:
+        rows: Sum of |codes| of each row.
+        columns: Sum of |codes| of each column.
+        split: The split of the codes.
+    """
     expected = expected_magnitudes(split)
     column = np.zeros(len(columns), np.int64)
     row = _match(rows, column, expected)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lilliput.coding import cuts
+from lilliput.coding.drafts import Draft, finish
 from lilliput.coding.folders import new_file
 from lilliput.coding.header import CRC_BYTES, Header, PackedFile, write_header
 from lilliput.coding.names import check_names
-from lilliput.coding.payload import encode_bytes
+from lilliput.coding.payload import draft_bytes
 from lilliput.coding.protobuf import find_tensors
 from lilliput.errors import ContainerError
+
+GROUP_BYTES = 48 << 20  # of tensors coded together
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,10 @@ class _Source:
 
 
 def _source(name: str, data: bytes, found: Sequence[cuts.Cut]) -> _Source:
-    streams = [cut.encode(data[cut.start : cut.stop]) for cut in found]
     edges = [0, *(edge for cut in found for edge in (cut.start, cut.stop)), len(data)]
     gaps = list(zip(edges[::2], edges[1::2], strict=True))
-    skeleton = encode_bytes(b"".join(data[start:stop] for start, stop in gaps))
-    streams = [_sealed(stream) for stream in [skeleton, *streams]]
+    skeleton = draft_bytes(b"".join(data[start:stop] for start, stop in gaps))
+    streams = [_sealed(stream) for stream in _finished(data, found, skeleton)]
     entry = PackedFile(
         name=name,
         bytes=len(data),
@@ -101,6 +103,19 @@ def _source(name: str, data: bytes, found: Sequence[cuts.Cut]) -> _Source:
         ),
     )
     return _Source(entry, streams, [cut.name for cut in found])
+
+
+def _finished(data: bytes, found: Sequence[cuts.Cut], skeleton: Draft) -> list[bytes]:
+    """The skeleton's stream and those of the cuts, coded in groups of bounded size."""
+    streams: list[bytes] = []
+    waiting, size = [skeleton], 0
+    for cut in found:
+        waiting.append(cut.draft(data[cut.start : cut.stop]))
+        size += cut.stop - cut.start
+        if size > GROUP_BYTES:
+            streams += finish(waiting)
+            waiting, size = [], 0
+    return streams + finish(waiting)
 
 
 def _sealed(stream: bytes) -> bytes:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lilliput.coding.drafts import Draft
 from lilliput.coding.names import check_name
-from lilliput.coding.payload import encode_bytes, encode_nibbles, encode_tensor
+from lilliput.coding.payload import draft_bytes, draft_nibbles, draft_tensor
 from lilliput.coding.protobuf import TensorBytes
 from lilliput.errors import ContainerError
 
@@ -51,18 +52,18 @@ class Cut:
     data_type: int
     dims: tuple[int, ...]
 
-    def encode(self, data: bytes) -> bytes:
+    def draft(self, data: bytes) -> Draft:
         """The stream of the cut's bytes."""
         rows = self.dims[0] if len(self.dims) > 1 else 1
         if self.data_type in PACKED and len(data) == (prod(self.dims) + 1) // 2:
-            return encode_nibbles(data, rows if len(data) % max(rows, 1) == 0 else 1)
+            return draft_nibbles(data, rows if len(data) % max(rows, 1) == 0 else 1)
         kind = np.dtype(ELEMENTS.get(self.data_type, "|u1"))
         if self.data_type not in ELEMENTS or len(data) % kind.itemsize:
-            return encode_bytes(data)
+            return draft_bytes(data)
         dims = self.dims if prod(self.dims) * kind.itemsize == len(data) else ()
-        coded = encode_tensor(data, kind, dims)
+        coded = draft_tensor(data, kind, dims)
         if self.data_type == 2 and len(dims) == 3:  # packed 4-bit weights of MatMulNBits
-            coded = min(coded, encode_nibbles(data, dims[0]), key=len)
+            coded = min(coded, draft_nibbles(data, dims[0]), key=lambda draft: draft.size)
         return coded
 
 

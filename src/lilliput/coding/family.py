@@ -70,7 +70,7 @@ def density(positions: Integers, scales: Integers, shape: int) -> Integers:
 
 
 def sample_points(split: int, size: int) -> tuple[Integers, Integers]:
-    """Where magnitude indices 0 ... size - 1 are sampled, (size, 8) sixteenths, and their widths."""
+    """Sampling points of magnitude indices 0 ... size - 1, (size, 8) sixteenths; their widths."""
     table = ranges(split)
     width = np.left_shift(1, table.bits[:size])
     points = 16 * table.first[:size, None] - 8 + width[:, None] * POINTS[None, :]

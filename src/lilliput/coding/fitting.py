@@ -1,4 +1,4 @@
-"""Which layout and which tables make a matrix smallest: the encoder's choice, in floating point.
+"""What codes cost under the family and under their own counts: the encoder's judgement.
 
 Nothing here runs in the decoder. Costs are in bits.
 """
@@ -11,33 +11,15 @@ from numpy.typing import NDArray
 
 from lilliput.coding import classes, family
 from lilliput.coding.rans import TOTAL
-from lilliput.coding.tokens import ESCAPE_BITS, LARGEST_SPLIT, ranges
+from lilliput.coding.tokens import ESCAPE_BITS, ranges
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 SHAPE_CHOICES = np.array([6, 8, 10, 12, 13, 14, 15, 16, 17, 18, 20, 24, 32])
 SHIFTS = np.arange(-4, 5)
 ZERO_CHOICES = np.array([-64, -32, -16, -8, -4, -2, -1, 0, 1, 2, 4, 8, 16, 32, 64, 112])
-SAMPLE = 150_000  # codes looked at when layouts are compared
 VECTOR_BYTES = 16  # side vector: header and final state
 TABLE_BITS = 13  # of one frequency in a stored table, on average
-
-
-@dataclass(frozen=True)
-class Centred:
-    """Integer codes less their offset, with what every later step needs.
-
-    Attributes:
-        values: Codes minus `offset`, (rows, columns).
-        offset: A constant of the matrix; 0 where the codes lie around 0.
-        split: Magnitudes below 2^split have tokens of their own.
-        index: Magnitude index of each value, (rows, columns) uint8.
-    """
-
-    values: Integers
-    offset: int
-    split: int
-    index: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -48,31 +30,6 @@ class FamilyChoice:
     shape: int
     zero: int
     bits: float
-
-
-def centre(codes: NDArray[np.integer]) -> Centred:
-    """Subtract the median where the codes do not lie around zero; find the magnitude indices."""
-    sample = codes.reshape(-1)[:: max(1, codes.size // 4096)]
-    middle = int(np.median(sample)) if codes.size else 0
-    spread = float(np.mean(np.abs(sample.astype(np.float64) - middle))) if codes.size else 0.0
-    offset = middle if abs(middle) > spread else 0
-    narrow = codes.dtype.itemsize < 4 and offset == 0
-    values = codes.astype(np.int32) if narrow else codes.astype(np.int64) - offset
-    magnitudes = np.abs(values)
-    largest = int(magnitudes.max()) if codes.size else 0
-    split = min(max(largest.bit_length(), 1), LARGEST_SPLIT)
-    if largest < 1 << split:
-        index = magnitudes.astype(np.uint8)
-    elif largest < 1 << 16:
-        index = _indices(np.arange(largest + 1), split)[magnitudes]
-    else:
-        index = _indices(magnitudes, split)
-    return Centred(values, offset, split, index)
-
-
-def _indices(magnitudes: Integers, split: int) -> NDArray[np.uint8]:
-    found = np.searchsorted(ranges(split).first, magnitudes, side="right") - 1
-    return found.astype(np.uint8)
 
 
 def histogram(
@@ -98,6 +55,12 @@ def _family_costs(split: int) -> tuple[Floats, Floats]:
     bits = table.bits - np.log2(np.maximum(probability, 1 / TOTAL))
     costs = np.where(rare, np.log2(TOTAL) + ESCAPE_BITS, bits)
     return costs, np.minimum(probability[..., 0], 1 - 1 / TOTAL)
+
+
+def fold(counts: Floats) -> Floats:
+    """Counts of tokens (scales, tokens) -> counts of magnitude indices."""
+    counts = np.pad(counts, ((0, 0), (0, 1 - counts.shape[1] % 2)))
+    return np.concatenate([counts[:, :1], counts[:, 1::2] + counts[:, 2::2]], axis=1)
 
 
 def fit_family(low: int, counts: Floats, split: int) -> FamilyChoice:
@@ -141,19 +104,3 @@ def vector_bits(codes: NDArray[np.uint8]) -> float:
         return 0.0
     counts = np.bincount(codes).astype(np.float64)
     return counted_bits(counts[None, :], thrifty=4) + 8 * VECTOR_BYTES
-
-
-def candidate_scales(centred: Centred) -> list[classes.Scales]:
-    """The layouts worth comparing: each side without codes, or at several strides."""
-    rows, columns = centred.values.shape
-    row, column = classes.fit_lines(np.abs(centred.values), centred.split)
-    row_strides = classes.STRIDES if rows > 1 and columns > 1 else (0,)
-    column_strides = classes.STRIDES if rows > 1 and columns > 1 else (0,)
-    found = []
-    for row_stride in row_strides:
-        for column_stride in column_strides:
-            finer = min(row_stride or 8, column_stride or 8)
-            if max(row_stride, column_stride) <= 4 * finer:
-                strides = (row_stride, column_stride)
-                found.append(classes.quantize_lines(row, column, strides))
-    return found

@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from lilliput.coding import classes, family, tables, tokens
 from lilliput.coding.bits import Reader, unpack_fields
-from lilliput.coding.rans import MAX_STEPS, SymbolStream, decode
+from lilliput.coding.rans import MAX_STEPS, Coded, Model, decode
 from lilliput.errors import ContainerError
 
 Integers = NDArray[np.int64]
@@ -35,13 +35,14 @@ class _Outline:
 
 @dataclass(frozen=True)
 class _Body:
-    """A coded matrix, parsed whole."""
+    """A coded matrix, parsed whole; without a model all its codes are its offset."""
 
     outline: _Outline
     split: int
     escape: int
-    raw: bytes
-    stream: SymbolStream
+    raw: bytes = b""
+    model: Model | None = None
+    coded: Coded | None = None
 
 
 def decode_matrix(data: bytes, *, max_codes: int = 1 << 32) -> Integers:
@@ -107,24 +108,19 @@ def _outline(reader: Reader, side: int | None = None) -> _Outline:
 
 
 def _body(outline: _Outline, sides: list[NDArray[np.uint8]]) -> _Body:
-    reader, count = outline.reader, outline.shape[0] * outline.shape[1]
+    reader, count = outline.reader, outline.count
     if not count:
-        nothing = SymbolStream(
-            0,
-            np.full(1, 1 << 16, np.uint32),
-            np.zeros(0, np.uint16),
-            np.zeros((0, 1), np.int64),
-            np.zeros(0, np.uint8),
-        )
-        return _Body(outline, 1, 1, b"", nothing)
-    split, escape, base = reader.byte(), reader.byte(), reader.byte()
-    if not 1 <= split <= tokens.LARGEST_SPLIT or base >= family.SCALES:
+        return _Body(outline, 1, 0)
+    split, escape = reader.byte(), reader.byte()
+    if not 1 <= split <= tokens.LARGEST_SPLIT:
         raise ContainerError("a coded tensor is damaged: a parameter is out of range")
-    if not 1 <= escape <= 2 * len(tokens.ranges(split).first) - 1:
+    if escape > 2 * len(tokens.ranges(split).first) - 1:
         raise ContainerError("a coded tensor is damaged: too many tokens")
-    owner, table = _read_owner(outline, base, sides, split=split, escape=escape)
+    if not escape:
+        return _Body(outline, split, 0)
+    owner, table = _read_owner(outline, sides, split=split, escape=escape)
     lanes, size = reader.varint(), reader.varint()
-    if not lanes or -(-count // lanes) > MAX_STEPS or lanes > count:
+    if not 1 <= lanes <= count or -(-count // lanes) > MAX_STEPS:
         raise ContainerError("a coded tensor is damaged: a bad number of lanes")
     raw = reader.take(size)
     states = np.frombuffer(reader.take(4 * lanes), "<u4").astype(np.uint32)
@@ -132,18 +128,20 @@ def _body(outline: _Outline, sides: list[NDArray[np.uint8]]) -> _Body:
     if len(rest) % 2:
         raise ContainerError("a coded tensor is damaged: half a word at its end")
     words = np.frombuffer(rest, "<u2").astype(np.uint16)
-    return _Body(outline, split, escape, raw, SymbolStream(count, states, words, table, owner))
+    return _Body(outline, split, escape, raw, Model(table, owner, lanes), Coded(states, words))
 
 
 def _read_owner(
-    outline: _Outline, base: int, sides: list[NDArray[np.uint8]], *, split: int, escape: int
+    outline: _Outline, sides: list[NDArray[np.uint8]], *, split: int, escape: int
 ) -> tuple[NDArray[np.uint8], Integers]:
     """The table of every code, and the tables."""
     flags, reader = outline.flags, outline.reader
+    base = reader.byte()
+    if base >= family.SCALES:
+        raise ContainerError("a coded tensor is damaged: a parameter is out of range")
     strides = (classes.STRIDES[flags % 32 % 5], classes.STRIDES[flags % 32 // 5])
-    given = iter(sides)
-    empty = np.zeros(0, np.uint8)
-    codes = [next(given) if stride else empty for stride in strides]
+    given, none = iter(sides), np.zeros(0, np.uint8)
+    codes = [next(given) if stride else none for stride in strides]
     grid = classes.Scales(base, strides, codes[0], codes[1]).grid(outline.shape).reshape(-1)
     used = np.flatnonzero(np.bincount(grid, minlength=256))
     number = np.zeros(256, np.uint8)
@@ -159,11 +157,22 @@ def _read_owner(
 def _decode_bodies(
     bodies: Sequence[_Body], types: Sequence[DTypeLike]
 ) -> list[NDArray[np.integer]]:
-    symbols = decode([body.stream for body in bodies])
+    models = [body.model for body in bodies if body.model is not None]
+    symbols = iter(decode(models, [body.coded for body in bodies if body.coded is not None]))
     return [
-        _values(body, found, np.dtype(kind))
-        for body, found, kind in zip(bodies, symbols, types, strict=True)
+        _constant(body, np.dtype(kind))
+        if body.model is None
+        else _values(body, next(symbols), np.dtype(kind))
+        for body, kind in zip(bodies, types, strict=True)
     ]
+
+
+def _constant(body: _Body, kind: np.dtype[np.integer]) -> NDArray[np.integer]:
+    if len(body.outline.reader.rest()):
+        raise ContainerError("a coded tensor is damaged: something follows its end")
+    if not np.iinfo(kind).min <= body.outline.offset <= np.iinfo(kind).max:
+        raise ContainerError(f"a coded tensor is damaged: a code does not fit {kind.name}")
+    return np.full(body.outline.shape, body.outline.offset, kind)
 
 
 def _values(

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lilliput.coding.bits import varint
-from lilliput.coding.matrix import encode_matrix
+from lilliput.coding.drafts import Draft
+from lilliput.coding.matrix import draft_matrix
 
 Bytes = NDArray[np.uint8]
 MATRIX_TYPES = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
@@ -32,15 +33,13 @@ class Form(IntEnum):
     NIBBLES = 6
 
 
-def encode_bytes(data: bytes) -> bytes:
+def draft_bytes(data: bytes) -> Draft:
     """A stream of bytes without structure: deflated where that is shorter."""
     packed = _deflate(data)
-    if len(packed) < len(data):
-        return bytes([Form.DEFLATE]) + packed
-    return bytes([Form.RAW]) + data
+    return Draft((bytes([Form.DEFLATE]), packed)) if len(packed) < len(data) else _raw(data)
 
 
-def encode_tensor(data: bytes, kind: np.dtype[np.generic], dims: tuple[int, ...]) -> bytes:
+def draft_tensor(data: bytes, kind: np.dtype[np.generic], dims: tuple[int, ...]) -> Draft:
     """A stream of a tensor's little-endian bytes.
 
     Args:
@@ -51,22 +50,21 @@ def encode_tensor(data: bytes, kind: np.dtype[np.generic], dims: tuple[int, ...]
     rows = dims[0] if len(dims) > 1 else 1
     values = np.frombuffer(data, kind).reshape(rows, -1)
     if kind.kind in "iu" and kind.itemsize <= 4:
-        return min(_matrix(values), _maybe_deflated(data), key=len)
-    found = [_maybe_deflated(data)]
+        return _shortest(data, _matrix(values))
+    found = [_raw(data)]
     if kind.itemsize > 1:
         found.append(_planes(values))
         found.extend(_palette(values))
     if kind == np.dtype("<f4"):
         found.extend(_half(values))
-    return min(found, key=len)
+    return _shortest(data, *found)
 
 
-def encode_nibbles(data: bytes, rows: int) -> bytes:
+def draft_nibbles(data: bytes, rows: int) -> Draft:
     """A stream of packed 4-bit values, low nibble first: (rows, bytes) as (rows, 2 bytes) codes."""
     packed = np.frombuffer(data, np.uint8).reshape(rows, -1)
     codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(rows, -1)
-    coded = bytes([Form.NIBBLES]) + encode_matrix(codes.astype(np.int8))
-    return min(coded, _maybe_deflated(data), key=len)
+    return _shortest(data, Draft((bytes([Form.NIBBLES]), draft_matrix(codes.astype(np.int8)))))
 
 
 def _deflate(data: bytes) -> bytes:
@@ -74,22 +72,31 @@ def _deflate(data: bytes) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-def _maybe_deflated(data: bytes) -> bytes:
-    """Deflated, unless a trial on the first part promises little: then raw."""
+def _raw(data: bytes) -> Draft:
+    return Draft((bytes([Form.RAW]), data))
+
+
+def _shortest(data: bytes, *found: Draft) -> Draft:
+    """The shortest of the forms found, raw bytes and deflate.
+
+    Long data are deflated only if a trial on their first part says that it may pay.
+    """
+    best = min([*found, _raw(data)], key=lambda draft: draft.size)
     part = data[:DEFLATE_TRIAL]
-    if len(_deflate(part)) < 0.9 * len(part) or len(data) <= DEFLATE_TRIAL:
-        return encode_bytes(data)
-    return bytes([Form.RAW]) + data
+    if len(_deflate(part)) * len(data) > best.size * len(part):
+        return best
+    packed = Draft((bytes([Form.DEFLATE]), _deflate(data)))
+    return packed if packed.size < best.size else best
 
 
-def _matrix(values: NDArray[np.integer]) -> bytes:
-    form = bytes([Form.MATRIX, MATRIX_TYPES.index(values.dtype.str)])
+def _matrix(values: NDArray[np.integer]) -> Draft:
     if values.dtype.str == "<u4" and values.size and int(values.max()) >= 1 << 31:
-        return bytes([Form.RAW]) + values.tobytes()
-    return form + encode_matrix(values)
+        return _raw(values.tobytes())
+    form = bytes([Form.MATRIX, MATRIX_TYPES.index(values.dtype.str)])
+    return Draft((form, draft_matrix(values)))
 
 
-def _planes(values: NDArray[np.generic]) -> bytes:
+def _planes(values: NDArray[np.generic]) -> Draft:
     """One stream per byte of the elements; floats are rotated so that the exponent is one byte."""
     size = values.dtype.itemsize
     words = values.view(f"<u{size}")
@@ -97,24 +104,20 @@ def _planes(values: NDArray[np.generic]) -> bytes:
     if rotated:
         words = words << 1 | words >> (8 * size - 1)
     planes = np.ascontiguousarray(words).view(np.uint8).reshape(-1, size)
-    out = bytearray([Form.PLANES, size + 128 * rotated])
-    for plane in planes.T:
-        coded = _plane(np.ascontiguousarray(plane))
-        out += varint(len(coded)) + coded
-    return bytes(out)
+    streams = [Draft((_plane(np.ascontiguousarray(plane)),), prefixed=True) for plane in planes.T]
+    return Draft((bytes([Form.PLANES, size + 128 * rotated]), *streams))
 
 
-def _plane(plane: Bytes) -> bytes:
-    raw = bytes([Form.RAW]) + plane.tobytes()
+def _plane(plane: Bytes) -> Draft:
     counts = np.bincount(plane, minlength=256)
     seen = counts[counts > 0]
     if float(seen @ np.log2(len(plane) / seen)) > INCOMPRESSIBLE_BITS * len(plane):
-        return raw
-    return min(_matrix(plane[None, :]), _maybe_deflated(plane.tobytes()), raw, key=len)
+        return _raw(plane.tobytes())
+    return _shortest(plane.tobytes(), _matrix(plane[None, :]))
 
 
-def _palette(values: NDArray[np.generic]) -> list[bytes]:
-    """Few distinct values: the values in ascending order of their bits, and their indices."""
+def _palette(values: NDArray[np.generic]) -> list[Draft]:
+    """Few distinct values: the values in ascending order, and the index of each element."""
     size = values.dtype.itemsize
     words = values.view(f"<u{size}").reshape(values.shape)
     sample = words.reshape(-1)[:: max(1, words.size // PALETTE_SAMPLE)]
@@ -126,18 +129,23 @@ def _palette(values: NDArray[np.generic]) -> list[bytes]:
     if values.dtype.kind == "f":  # ascending as numbers, so that neighbours are alike
         order = np.argsort(distinct.view(values.dtype), kind="stable")
         distinct, index = distinct[order], np.argsort(order, kind="stable")[index]
-    colours = encode_bytes(distinct.tobytes())
-    out = bytes([Form.PALETTE, size]) + varint(len(distinct)) + varint(len(colours)) + colours
-    return [out + encode_matrix(index.reshape(values.shape).astype(np.int16))]
+    return [
+        Draft(
+            (
+                bytes([Form.PALETTE, size]) + varint(len(distinct)),
+                Draft((draft_bytes(distinct.tobytes()),), prefixed=True),
+                draft_matrix(index.reshape(values.shape).astype(np.int16)),
+            )
+        )
+    ]
 
 
-def _half(values: NDArray[np.generic]) -> list[bytes]:
+def _half(values: NDArray[np.generic]) -> list[Draft]:
     """float32 that is float16 in disguise."""
     if np.isnan(values).any():  # not every processor keeps their bits
         return []
     with np.errstate(over="ignore"):
         half = values.astype("<f2")
-    back = half.astype("<f4")
-    if back.tobytes() != values.tobytes():
+    if half.astype("<f4").tobytes() != values.tobytes():
         return []
-    return [bytes([Form.HALF]) + encode_tensor(half.tobytes(), half.dtype, half.shape)]
+    return [Draft((bytes([Form.HALF]), draft_tensor(half.tobytes(), half.dtype, half.shape)))]

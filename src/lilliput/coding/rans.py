@@ -3,7 +3,7 @@
 Duda, "Asymmetric numeral systems" (arXiv:1311.2540); Giesen, "Interleaved entropy coders"
 (arXiv:1402.3392). Frequencies sum to 2^12, states are 32 bits, renormalisation moves 16-bit words.
 Symbol i of a stream belongs to lane ``i % lanes``; all lanes share one sequence of words. The
-lanes of many streams advance together, so that plain numpy decodes tens of millions of symbols a
+lanes of many streams advance together, so that plain numpy codes ten million symbols and more a
 second. Integer arithmetic only. docs/format.md, "Symbol streams", describes the bytes.
 """
 
@@ -26,73 +26,224 @@ Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class SymbolStream:
-    """One entropy-coded sequence of symbols.
+class Model:
+    """What coder and decoder agree on about one sequence of symbols.
 
     Attributes:
-        count: Number of symbols.
-        states: First state of each lane as the decoder reads it, (lanes,) uint32.
-        words: 16-bit words in reading order, uint16.
         frequencies: One row per table, summing to 2^12: (tables, symbols) int64.
-        tables: Which row of `frequencies` each symbol uses: (count,) uint8.
+        owner: Which row of `frequencies` each symbol uses: (count,) uint8.
+        lanes: Number of interleaved states, in [1, count].
     """
 
-    count: int
-    states: NDArray[np.uint32]
-    words: NDArray[np.uint16]
     frequencies: Integers
-    tables: NDArray[np.uint8]
+    owner: NDArray[np.uint8]
+    lanes: int
 
     @property
-    def lanes(self) -> int:
-        """Number of lanes."""
-        return len(self.states)
+    def count(self) -> int:
+        """Number of symbols."""
+        return len(self.owner)
 
     @property
     def steps(self) -> int:
         """Symbols of the longest lane."""
-        return -(-self.count // self.lanes) if self.count else 0
+        return -(-self.count // self.lanes)
 
 
-def encode(
-    symbols: NDArray[np.uint8],
-    tables: NDArray[np.uint8],
-    frequencies: Integers,
-    *,
-    lanes: int,
-) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-    """The (lanes,) states and the words that `decode` turns back into `symbols`.
+@dataclass(frozen=True)
+class Coded:
+    """One entropy-coded sequence.
+
+    Attributes:
+        states: First state of each lane as the decoder reads it, (lanes,) uint32.
+        words: 16-bit words in reading order, uint16.
+    """
+
+    states: NDArray[np.uint32]
+    words: NDArray[np.uint16]
+
+
+class _Lanes:
+    """The lanes of several streams side by side, longest streams first."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.models = models
+        self.ends = np.cumsum([model.lanes for model in models])
+        self.steps = np.array([model.steps for model in models])
+        self.first_table = np.cumsum([0, *(len(model.frequencies) for model in models)])
+        self.padding = int(self.first_table[-1])  # the last table changes nothing
+        self.scratch = np.arange(int(self.ends[-1]))
+
+    def alive(self, step: int) -> int:
+        """How many streams, from the first, reach a step."""
+        return int(np.count_nonzero(self.steps > step))
+
+    def part(self, lanes: NDArray[np.integer], index: int) -> NDArray[np.integer]:
+        """The columns of one stream in a (steps, lanes) array."""
+        end = int(self.ends[index])
+        return lanes[:, end - self.models[index].lanes : end]
+
+    def chunk(self, first: int, sources: Sequence[NDArray[np.integer]], padding: int) -> Integers:
+        """A chunk of per-symbol numbers side by side, filled up: (steps, lanes of the living)."""
+        alive, stop = self.alive(first), min(first + CHUNK, int(self.steps[0]))
+        out = np.full((stop - first, int(self.ends[alive - 1])), padding, np.int64)
+        for index, model in enumerate(self.models[:alive]):
+            numbers = sources[index][first * model.lanes : stop * model.lanes]
+            whole, rest = divmod(len(numbers), model.lanes)
+            part = self.part(out, index)
+            part[:whole] = numbers[: whole * model.lanes].reshape(whole, model.lanes)
+            if rest:
+                part[whole, :rest] = numbers[whole * model.lanes :]
+        return out
+
+    def tables(self, first: int) -> Integers:
+        """Number of the table of each symbol of a chunk, over all streams."""
+        out = self.chunk(first, [model.owner for model in self.models], -1)
+        for index in range(self.alive(first)):
+            part = self.part(out, index)
+            np.add(part, self.first_table[index], out=part, where=part >= 0)
+        out[out < 0] = self.padding
+        return out
+
+    def stacked(self) -> Integers:
+        """All tables, (tables + 1, widest), filled up with zeros; the last one is certain."""
+        widest = max(model.frequencies.shape[1] for model in self.models)
+        out = np.zeros((self.padding + 1, widest), np.int64)
+        for model, first in zip(self.models, self.first_table, strict=False):
+            out[first : first + len(model.frequencies), : model.frequencies.shape[1]] = (
+                model.frequencies
+            )
+        out[-1, 0] = TOTAL
+        return out
+
+
+def encode(models: Sequence[Model], symbols: Sequence[NDArray[np.uint8]]) -> list[Coded]:
+    """Code several sequences, their lanes advancing together.
 
     Args:
-        symbols: (count,) symbols, each with a frequency above zero in its table.
-        tables: (count,) row of `frequencies` per symbol.
-        frequencies: (tables, symbols) int64, rows summing to 2^12.
-        lanes: Number of interleaved states, at least 1.
+        models: One per sequence.
+        symbols: (count,) each; every symbol has a frequency above zero in its table.
     """
-    width = frequencies.shape[1]
-    starts = np.cumsum(frequencies, axis=1) - frequencies
-    flat_frequency = np.append(frequencies.reshape(-1), TOTAL)  # the last entry changes nothing
-    flat_start = np.append(starts.reshape(-1), 0)
-    count, steps = len(symbols), -(-len(symbols) // lanes)
-    state = np.full(lanes, LOWER, np.int64)
-    words = np.empty(count + lanes, np.uint16)
-    position = len(words)
-    for first in range((steps - 1) // CHUNK * CHUNK, -1, -CHUNK):
-        rows = slice(first * lanes, min(first + CHUNK, steps) * lanes)
-        index = tables[rows].astype(np.int64) * width + symbols[rows]
-        index = np.append(index, np.full(-len(index) % lanes, len(flat_start) - 1)).reshape(
-            -1, lanes
-        )
-        frequency, start = flat_frequency[index], flat_start[index]
+    if not models:
+        return []
+    order = sorted(range(len(models)), key=lambda index: -models[index].steps)
+    coded = _Encoder([models[i] for i in order]).run([symbols[i] for i in order])
+    return [item for _, item in sorted(zip(order, coded, strict=True), key=lambda pair: pair[0])]
+
+
+class _Encoder:
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.lanes = _Lanes(models)
+        self.state = np.full(int(self.lanes.ends[-1]), LOWER, np.int64)
+        self.limits = np.cumsum([model.count + model.lanes for model in models])
+        self.words = np.empty(int(self.limits[-1]), np.uint16)
+        self.pointers = self.limits.copy()
+
+    def run(self, symbols: Sequence[NDArray[np.uint8]]) -> list[Coded]:
+        lanes = self.lanes
+        frequencies = lanes.stacked()
+        starts = np.cumsum(frequencies, axis=1) - frequencies
+        for first in range((int(lanes.steps[0]) - 1) // CHUNK * CHUNK, -1, -CHUNK):
+            index = lanes.tables(first) * frequencies.shape[1] + lanes.chunk(first, symbols, 0)
+            frequency = frequencies.reshape(-1).take(index)
+            self.advance(frequency, starts.reshape(-1).take(index), lanes.alive(first))
+        result, begin = [], 0
+        for end, limit, pointer in zip(lanes.ends, self.limits, self.pointers, strict=True):
+            states = self.state[begin:end].astype(np.uint32)
+            result.append(Coded(states, self.words[pointer:limit].copy()))
+            begin = end
+        return result
+
+    def advance(self, frequency: Integers, start: Integers, alive: int) -> None:
+        """Code one chunk, last step first: (steps, lanes) frequencies and starts."""
+        state, ends = self.state[: frequency.shape[1]], self.lanes.ends[:alive]
+        order, pointers = self.lanes.scratch, self.pointers[:alive]
         limit = frequency << (2 * WORD - PRECISION)
-        for step in range(len(index) - 1, -1, -1):
-            full = np.flatnonzero(state >= limit[step])
-            position -= len(full)
-            words[position : position + len(full)] = state[full] & 0xFFFF
-            state[full] >>= WORD
+        rest = TOTAL - frequency
+        for step in range(len(frequency) - 1, -1, -1):
+            full = (state >= limit[step]).nonzero()[0]
+            counts = full.searchsorted(ends)
+            taken = counts.copy()
+            taken[1:] -= counts[:-1]
+            pointers -= taken
+            place = np.repeat(pointers - counts + taken, taken)
+            place += order[: len(full)]
+            overflowing = state[full]
+            self.words[place] = overflowing & 0xFFFF
+            state[full] = overflowing >> WORD
             quotient = state // frequency[step]
-            state += quotient * (TOTAL - frequency[step]) + start[step]
-    return state.astype(np.uint32), words[position:]
+            quotient *= rest[step]
+            quotient += start[step]
+            state += quotient
+
+
+def decode(models: Sequence[Model], coded: Sequence[Coded]) -> list[NDArray[np.uint8]]:
+    """The symbols of several sequences, (count,) uint8 each; their lanes advance together.
+
+    Raises:
+        ContainerError: A stream does not end in the encoder's first state with all words read.
+    """
+    if not models:
+        return []
+    order = sorted(range(len(models)), key=lambda index: -models[index].steps)
+    decoder = _Decoder([models[i] for i in order], [coded[i] for i in order])
+    symbols = zip(order, decoder.run(), strict=True)
+    return [item for _, item in sorted(symbols, key=lambda pair: pair[0])]
+
+
+class _Decoder:
+    def __init__(self, models: Sequence[Model], coded: Sequence[Coded]) -> None:
+        self.lanes = _Lanes(models)
+        self.state = np.concatenate([item.states for item in coded]).astype(np.int64)
+        self.limits = np.cumsum([len(item.words) for item in coded])
+        self.words = np.concatenate([*(item.words for item in coded), np.zeros(1, np.uint16)])
+        self.words = self.words.astype(np.int64)
+        self.pointers = np.append(0, self.limits[:-1])
+        self.lookup = lookup_table(self.lanes.stacked())
+        self.symbols = [np.empty(model.count, np.uint8) for model in models]
+
+    def run(self) -> list[NDArray[np.uint8]]:
+        for first in range(0, int(self.lanes.steps[0]), CHUNK):
+            bases = self.lanes.tables(first)
+            bases <<= PRECISION
+            self.keep(self.advance(bases, self.lanes.alive(first)), first)
+        if np.any(self.pointers != self.limits) or np.any(self.state != LOWER):
+            raise ContainerError("a coded tensor is damaged: its stream does not end as it began")
+        return self.symbols
+
+    def advance(self, bases: Integers, alive: int) -> Integers:
+        """Decode one chunk: (steps, lanes) offsets into `lookup` -> (steps, lanes) its entries."""
+        state, ends = self.state[: bases.shape[1]], self.lanes.ends[:alive]
+        order, pointers = self.lanes.scratch, self.pointers[:alive]
+        number = np.empty(bases.shape[1], np.int64)
+        for base in bases:  # each row of offsets is replaced by the entries found there
+            np.bitwise_and(state, TOTAL - 1, out=number)
+            np.add(number, base, out=number)
+            self.lookup.take(number, out=base, mode="clip")
+            np.right_shift(state, PRECISION, out=state)
+            np.bitwise_and(base, TOTAL - 1, out=number)
+            np.multiply(state, number, out=number)
+            np.add(state, number, out=state)  # state * (frequency - 1) + state
+            np.right_shift(base, PRECISION, out=number)
+            np.bitwise_and(number, TOTAL - 1, out=number)
+            np.add(state, number, out=state)
+            low = (state < LOWER).nonzero()[0]
+            counts = low.searchsorted(ends)
+            taken = counts.copy()
+            taken[1:] -= counts[:-1]
+            place = np.repeat(pointers - counts + taken, taken)
+            place += order[: len(low)]
+            pointers += taken
+            state[low] = state[low] << WORD | self.words.take(place, mode="clip")
+        return bases
+
+    def keep(self, entries: Integers, first: int) -> None:
+        """Store the symbols of a chunk of lookup entries."""
+        symbols = (entries >> 2 * PRECISION).astype(np.uint8)
+        for index in range(self.lanes.alive(first)):
+            lanes = self.lanes.models[index].lanes
+            out = self.symbols[index][first * lanes : (first + len(entries)) * lanes]
+            out[:] = self.lanes.part(symbols, index).reshape(-1)[: len(out)]
 
 
 def lookup_table(frequencies: Integers) -> Integers:
@@ -106,108 +257,3 @@ def lookup_table(frequencies: Integers) -> Integers:
     entry = (symbols << 2 * PRECISION) - (starts << PRECISION) + flat - 1
     slots = np.tile(np.arange(TOTAL, dtype=np.int64), len(frequencies))
     return np.repeat(entry, flat) + (slots << PRECISION)
-
-
-class _Lockstep:
-    """The lanes of several streams, longest streams first, advancing together."""
-
-    def __init__(self, streams: Sequence[SymbolStream]) -> None:
-        self.streams = streams
-        self.lane_ends = np.cumsum([stream.lanes for stream in streams])
-        self.state = np.concatenate([s.states for s in streams]).astype(np.int64)
-        self.word_ends = np.cumsum([len(stream.words) for stream in streams])
-        self.words = np.concatenate([*(s.words for s in streams), np.zeros(1, np.uint16)])
-        self.pointers = np.append(0, self.word_ends[:-1])
-        tables = [np.array([[TOTAL]])]  # table 0 changes nothing: it pads the last step
-        self.table_starts = []
-        total = 1
-        for stream in streams:
-            self.table_starts.append(total)
-            total += len(stream.frequencies)
-            tables.append(stream.frequencies)
-        self.lookup = np.concatenate([lookup_table(table) for table in tables])
-        self.symbols = [np.empty(stream.count, np.uint8) for stream in streams]
-
-    def bases(self, first: int, stop: int, alive: int) -> Integers:
-        """Offset into `lookup` of each symbol of a chunk: (steps, lanes of `alive` streams)."""
-        bases = np.zeros((stop - first, int(self.lane_ends[alive - 1])), np.int64)
-        for stream, end, start in zip(
-            self.streams[:alive], self.lane_ends, self.table_starts, strict=False
-        ):
-            tables = stream.tables[first * stream.lanes : stop * stream.lanes]
-            whole, rest = divmod(len(tables), stream.lanes)
-            part = bases[:, end - stream.lanes : end]
-            part[:whole] = tables[: whole * stream.lanes].reshape(whole, stream.lanes)
-            part[:whole] += start
-            if rest:
-                part[whole, :rest] = tables[whole * stream.lanes :]
-                part[whole, :rest] += start
-        bases <<= PRECISION
-        return bases
-
-    def advance(self, bases: Integers, alive: int) -> Integers:
-        """Decode one chunk: (steps, lanes) offsets -> (steps, lanes) lookup entries."""
-        steps, lanes = bases.shape
-        state, ends = self.state[:lanes], self.lane_ends[:alive]
-        entries = np.empty_like(bases)
-        scratch = np.empty(lanes, np.int64)
-        low = np.empty(lanes, np.bool_)
-        order = np.arange(lanes)
-        counts = np.zeros(alive + 1, np.int64)
-        for step in range(steps):
-            entry = entries[step]
-            np.bitwise_and(state, TOTAL - 1, out=scratch)
-            np.add(scratch, bases[step], out=scratch)
-            np.take(self.lookup, scratch, out=entry, mode="clip")
-            np.right_shift(state, PRECISION, out=state)
-            np.bitwise_and(entry, TOTAL - 1, out=scratch)
-            np.add(scratch, 1, out=scratch)
-            np.multiply(state, scratch, out=state)
-            np.right_shift(entry, PRECISION, out=scratch)
-            np.bitwise_and(scratch, TOTAL - 1, out=scratch)
-            np.add(state, scratch, out=state)
-            np.less(state, LOWER, out=low)
-            refill = np.flatnonzero(low)
-            counts[1:] = np.searchsorted(refill, ends)
-            taken = np.diff(counts)
-            place = np.repeat(self.pointers[:alive] - counts[:-1], taken) + order[: len(refill)]
-            state[refill] = state[refill] << WORD | np.take(self.words, place, mode="clip")
-            self.pointers[:alive] += taken
-        return entries
-
-    def keep(self, entries: Integers, first: int, alive: int) -> None:
-        """Store the symbols of a chunk of lookup entries."""
-        symbols = (entries >> 2 * PRECISION).astype(np.uint8)
-        for index in range(alive):
-            stream, end = self.streams[index], self.lane_ends[index]
-            out = self.symbols[index][first * stream.lanes : (first + len(entries)) * stream.lanes]
-            out[:] = symbols[:, end - stream.lanes : end].reshape(-1)[: len(out)]
-
-    def run(self) -> list[NDArray[np.uint8]]:
-        """Decode everything and check that every stream ended where its encoder began."""
-        steps = np.array([stream.steps for stream in self.streams])
-        for first in range(0, int(steps[0]), CHUNK):
-            alive = int(np.count_nonzero(steps > first))
-            stop = min(first + CHUNK, int(steps[0]))
-            self.keep(self.advance(self.bases(first, stop, alive), alive), first, alive)
-        if np.any(self.pointers != self.word_ends) or np.any(self.state != LOWER):
-            raise ContainerError(
-                "a coded tensor is damaged: its stream does not end where it began"
-            )
-        return self.symbols
-
-
-def decode(streams: Sequence[SymbolStream]) -> list[NDArray[np.uint8]]:
-    """The symbols of every stream, (count,) uint8 each; all lanes advance together.
-
-    Raises:
-        ContainerError: A stream does not end in the encoder's first state with all words read.
-    """
-    if not streams:
-        return []
-    order = sorted(range(len(streams)), key=lambda index: -streams[index].steps)
-    decoded = _Lockstep([streams[index] for index in order]).run()
-    result: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(streams)
-    for index, symbols in zip(order, decoded, strict=True):
-        result[index] = symbols
-    return result

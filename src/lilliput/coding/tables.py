@@ -30,7 +30,7 @@ def _normalise(counts: NDArray[np.float64]) -> Integers:
 
 
 def write_tables(tables: Integers) -> bytes:
-    """Stored form: per table the number of tokens, then their frequencies; the escape is the rest."""
+    """Per table the number of tokens, then their frequencies; the escape has the rest."""
     out = bytearray()
     for table in tables:
         used = np.flatnonzero(table[:-1])
@@ -61,6 +61,6 @@ def read_tables(reader: Reader, number: int, escape: int) -> Integers:
 
 
 def table_bits(counts: NDArray[np.float64], tables: Integers) -> float:
-    """Ideal bits of tokens under tables of the same shape, escapes without their raw bits."""
-    reachable = np.where(tables > 0, tables, tables[:, -1:])
+    """Ideal bits of tokens, counts (tables, tokens), where a token without frequency escapes."""
+    reachable = np.where(tables > 0, tables, tables[:, -1:])[:, :-1]
     return float((counts * (np.log2(TOTAL) - np.log2(reachable))).sum())

@@ -37,39 +37,30 @@ def ranges(split: int) -> Ranges:
     return Ranges(np.array(first, np.int64), np.array(bits, np.int64))
 
 
-def largest_token(magnitude: int, split: int) -> int:
-    """The token of ``-magnitude``: no value up to this magnitude has a larger one."""
-    return 2 * int(np.searchsorted(ranges(split).first, magnitude, side="right") - 1)
+def magnitude_indices(magnitudes: NDArray[np.signedinteger], split: int) -> NDArray[np.uint8]:
+    """The index of each magnitude below 2^32, same shape."""
+    found = np.searchsorted(ranges(split).first, magnitudes, side="right") - 1
+    return found.astype(np.uint8)
 
 
-def tokenize(values: Integers, split: int) -> NDArray[np.uint8]:
-    """The token of each value, same shape. Values lie strictly between -2^32 and 2^32."""
-    if not values.size:
-        return np.zeros(values.shape, np.uint8)
-    low, high = int(values.min()), int(values.max())
-    if high - low < max(values.size, 1 << 12):
-        return np.asarray(_tokens_of(np.arange(low, high + 1), split)[values - low])
-    return _tokens_of(values, split)
-
-
-def _tokens_of(values: Integers, split: int) -> NDArray[np.uint8]:
-    index = np.searchsorted(ranges(split).first, np.abs(values), side="right") - 1
-    return (2 * index - (values > 0)).astype(np.uint8)
+def of_index(index: NDArray[np.uint8], values: NDArray[np.signedinteger]) -> NDArray[np.uint8]:
+    """Tokens from the magnitude indices of values, same shape."""
+    tokens: NDArray[np.uint8] = (index << 1) - (values > 0).view(np.uint8)
+    return tokens
 
 
 def raw_fields(
-    values: Integers, tokens: NDArray[np.uint8], split: int, escape: int
+    values: NDArray[np.signedinteger], tokens: NDArray[np.uint8], split: int, escape: int
 ) -> tuple[Integers, Integers]:
     """The raw bits that follow the tokens: (fields, their widths), in stream order."""
-    table = ranges(split)
-    index = (tokens.astype(np.int64) + 1) >> 1
-    escaped = tokens == escape
-    index[escaped] = 0
-    widths = np.where(escaped, ESCAPE_BITS, table.bits[index])
-    chosen = np.flatnonzero(widths)
-    values, index, escaped = values[chosen], index[chosen], escaped[chosen]
-    magnitudes = np.abs(values)
-    fields = np.where(escaped, magnitudes << 1 | (values < 0), magnitudes - table.first[index])
+    widths = raw_widths(split, escape)
+    if not widths[: int(tokens.max()) + 1].any():
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    places = (widths > 0)[tokens].nonzero()[0]
+    chosen, values = tokens[places], values[places].astype(np.int64)
+    magnitudes, first = np.abs(values), np.repeat(ranges(split).first, 2)[1:]
+    fields = magnitudes - first[np.minimum(chosen, len(first) - 1)]
+    fields = np.where(chosen == escape, magnitudes << 1 | (values < 0), fields)
     return fields, widths[chosen]
 
 
