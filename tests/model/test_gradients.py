@@ -124,3 +124,11 @@ def test_bad_outputs_are_refused():
         observe_gradients(captured, net, [ids], pick=lambda raw: raw.detach())
     with pytest.raises(TaskError, match="NaN or infinity in the output gradient of"):
         observe_gradients(captured, net, [ids], pick=lambda raw: raw * float("inf"))
+
+
+def test_no_sites_no_gradients():
+    net = nn.utils.parametrizations.weight_norm(nn.Linear(16, 16))
+    x = torch.randn(2, 16)
+    captured = capture(net, x)
+    assert "_weight_norm" in captured.frozen["parametrizations.weight.original1"]
+    assert observe_gradients(captured, net, [x]) == {}

@@ -75,9 +75,9 @@ def observe_gradients(
     Raises:
         TaskError: There is no batch, or a gradient is NaN or infinite.
     """
-    if capture.program is None:
-        return {}
     worth = _Worth(capture)
+    if capture.program is None or not worth.at:
+        return {}
     generator = torch.Generator().manual_seed(probe.seed)
     batch_count = 0
     with evaluating(model), torch.enable_grad():
