@@ -3,7 +3,8 @@
 Resamples whole groups with replacement and studentizes every resampled drop by its own standard
 error (B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12.5; one-sided
 bounds are second-order accurate for means, P. Hall, Annals of Statistics 16, 1988). The standard
-error comes from each group's influence, by leaving it out once (jackknife).
+error comes from each group's influence on both scores, by leaving it out once (jackknife); how the
+drop depends on the two scores is followed exactly in every resample.
 
 Most aggregates (a mean, a perplexity, an F1 from counts) depend on the column means alone. That is
 checked on the data, and then a resample costs one row of a matrix product.
@@ -12,6 +13,7 @@ checked on the data, and then a resample costs one row of a matrix product.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 _MOST_RESAMPLES = 40_000
+_ROUNDING = 1e-9  # a standard error below this share of the scores is rounding noise
 _CHUNK = 2_000_000  # counts held at once
 
 
@@ -47,8 +50,12 @@ class Pair:
 
     def estimate(self) -> float:
         """The drop on all examples; NaN or infinite when the original's score is zero."""
-        before = np.array([self.metric.aggregate(self.original)])
-        return float(self.worsening(before, np.array([self.metric.aggregate(self.artifact)]))[0])
+        return float(self.worsening(*self.both())[0])
+
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scores of original and artifact on all examples, (1,) each."""
+        before, after = self.metric.aggregate(self.original), self.metric.aggregate(self.artifact)
+        return np.array([before]), np.array([after])
 
     def worsening(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
         """Signed worsening of scores, same shapes."""
@@ -56,6 +63,19 @@ class Pair:
         with np.errstate(divide="ignore", invalid="ignore"):
             scaled: np.ndarray = change / (np.abs(before) if self.relative else 1.0)
         return scaled
+
+    def scale(self) -> float:
+        """Size of the numbers whose difference the drop is, in its unit."""
+        before, after = (abs(float(score[0])) for score in self.both())
+        return max(before, after) / (before if self.relative else 1.0)
+
+    def slopes(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives of the worsening by the original's and by the artifact's score."""
+        sign = 1.0 if self.metric.higher_is_better else -1.0
+        if not self.relative:
+            return np.full(before.shape, sign), np.full(after.shape, -sign)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return sign * after / (before * np.abs(before)), -sign / np.abs(before)
 
     @cached_property
     def sizes(self) -> np.ndarray:
@@ -93,24 +113,52 @@ def studentized_bounds(pair: Pair, confidence: float, *, seed: int) -> tuple[flo
         (lower, upper); infinite when `confidence` is too high to be resampled.
     """
     rng = np.random.default_rng(seed)
-    before, after = pair.scores(pair.original), pair.scores(pair.artifact)
+    files = pair.scores(pair.original), pair.scores(pair.artifact)
     estimate, groups = pair.estimate(), len(pair.sizes)
-    left_out = pair.worsening(before.left_out(), after.left_out())  # (G,)
-    influence = (groups - 1) * (left_out.mean() - left_out)
-    error = math.sqrt(float(np.mean(influence**2)) / groups)
+    products = _influence_products(*(scores.left_out() for scores in files))  # (G, 5)
+    least = _ROUNDING * pair.scale()
     resamples = min(max(RESAMPLES, math.ceil(20 / (1 - confidence))), _MOST_RESAMPLES)
     deviations = []
     for counts in _resampled_counts(groups, resamples, rng):
-        drops = pair.worsening(before.resampled(counts), after.resampled(counts))
-        means, squares = counts @ influence / groups, counts @ influence**2 / groups
-        errors = np.sqrt(np.maximum(squares - means**2, 0) / groups)
+        before, after = (scores.resampled(counts) for scores in files)
+        errors = _standard_errors(pair.slopes(before, after), counts @ products, groups)
         with np.errstate(divide="ignore", invalid="ignore"):
-            deviations.append((drops - estimate) / errors)
+            deviations.append((pair.worsening(before, after) - estimate) / np.fmax(errors, least))
+    error = _standard_errors(pair.slopes(*pair.both()), products.sum(0, keepdims=True), groups)[0]
     ordered = np.sort(np.nan_to_num(np.concatenate(deviations), nan=0.0))
     rank = math.floor((1 - confidence) * (resamples + 1) + 1e-9)
     if rank < 1:
         return -math.inf, math.inf
     return estimate - float(ordered[-rank]) * error, estimate - float(ordered[rank - 1]) * error
+
+
+def _influence_products(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Influences b, a of each group on the two scores as b, a, b b, b a, a a, (G, 5).
+
+    Args:
+        before: Scores of the original without each group, (G,).
+        after: Scores of the artifact without each group, (G,).
+    """
+    b, a = ((len(left) - 1) * (left.mean() - left) for left in (before, after))
+    return np.stack([b, a, b * b, b * a, a * a], axis=1)
+
+
+def _standard_errors(
+    slopes: tuple[np.ndarray, np.ndarray], sums: np.ndarray, groups: int
+) -> np.ndarray:
+    """Standard error of the drop in each resample by the delta method.
+
+    Args:
+        slopes: Derivatives of the drop by both scores, (B,) each.
+        sums: Sums over the resample of `_influence_products`, (B, 5).
+        groups: Groups per resample.
+    """
+    by_before, by_after = slopes
+    b, a, bb, ba, aa = (sums / groups).T
+    means = by_before * b + by_after * a
+    squares = by_before**2 * bb + 2 * by_before * by_after * ba + by_after**2 * aa
+    errors: np.ndarray = np.sqrt(np.maximum(squares - means**2, 0) / groups)
+    return errors
 
 
 def depends_on_means(metric: Metric, rows: np.ndarray) -> bool:
@@ -119,15 +167,18 @@ def depends_on_means(metric: Metric, rows: np.ndarray) -> bool:
     Tried on all rows, both halves and a third of them: one row of means must score the same.
     """
     half = max(1, len(rows) // 2)
-    return all(
-        math.isclose(
-            metric.aggregate(part),
-            metric.aggregate(part.mean(0, keepdims=True)),
-            rel_tol=1e-9,
-            abs_tol=1e-12,
-        )
-        for part in (rows, rows[:half], rows[-half:], rows[::3], np.repeat(rows[:half], 2, axis=0))
-    )
+    parts = (rows, rows[:half], rows[-half:], rows[::3], np.repeat(rows[:half], 2, axis=0))
+    for part in parts:
+        whole = metric.aggregate(part)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                single = metric.aggregate(part.mean(0, keepdims=True))
+        except (ValueError, ArithmeticError, IndexError):  # a metric that is defined for sets only
+            return False
+        if not math.isclose(whole, single, rel_tol=1e-9, abs_tol=1e-12):
+            return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -148,7 +199,14 @@ class _MeanScores:
         return self._aggregate((self.sums.sum(0) - self.sums) / rest[:, None])
 
     def _aggregate(self, means: np.ndarray) -> np.ndarray:
+        if means.shape[1] == 1 and self._is_plain_mean(means):
+            return means[:, 0]
         return np.array([self.metric.aggregate(row[None]) for row in means])
+
+    def _is_plain_mean(self, means: np.ndarray) -> bool:
+        """Whether the score of one row is that row, tried on the smallest, middle and largest."""
+        tried = np.quantile(means, (0, 0.3, 1))
+        return all(self.metric.aggregate(np.array([[x]])) == x for x in tried)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,10 @@ def proof_power(
         )
     if limit < zero_flip_bound(examples, confidence):
         return tuple(0.0 for _ in flip_rates)
-    return tuple(_power(examples, limit, rate, true_drop, confidence) for rate in flip_rates)
+    return tuple(
+        _power(examples, limit, rate=rate, true_drop=true_drop, confidence=confidence)
+        for rate in flip_rates
+    )
 
 
 def examples_needed(
@@ -84,11 +87,11 @@ def examples_needed(
 
 
 def _power(
-    examples: int, limit: float, flip_rate: float, true_drop: float, confidence: float
+    examples: int, limit: float, *, rate: float, true_drop: float, confidence: float
 ) -> float:
-    worse, better = (flip_rate + true_drop) / 2, (flip_rate - true_drop) / 2
+    worse, better = (rate + true_drop) / 2, (rate - true_drop) / 2
     counts = _likely_counts(examples, better)
-    cutoffs = _cutoffs(examples, limit, counts, confidence)
+    cutoffs = _cutoffs(examples, limit, better=counts, confidence=confidence)
     weights = _cumulated(counts, examples, better) - _cumulated(counts - 1, examples, better)
     proved = _cumulated(cutoffs, examples - counts, worse / (1 - better) if better < 1 else 0.0)
     return float(np.clip((weights * proved).sum(), 0, 1))
@@ -107,7 +110,7 @@ def _cumulated(counts: np.ndarray, examples: np.ndarray | int, share: float) -> 
     return np.where(counts < 0, 0.0, bdtr(inside, examples, share))
 
 
-def _cutoffs(examples: int, limit: float, better: np.ndarray, confidence: float) -> np.ndarray:
+def _cutoffs(examples: int, limit: float, *, better: np.ndarray, confidence: float) -> np.ndarray:
     """The most worse flips at which the claim is still proved, -1 for none, per better flips."""
     low, high = np.full(better.shape, -1), examples - better
     while np.any(low < high):
@@ -115,6 +118,10 @@ def _cutoffs(examples: int, limit: float, better: np.ndarray, confidence: float)
         statistic = score_statistic(middle, better, np.full(better.shape, limit), examples=examples)
         proved = statistic <= -ndtri(confidence)
         low, high = np.where(proved, middle, low), np.where(proved, high, middle - 1)
-    while better[0] == 0 and low[0] >= 0 and drop_upper(low[0], 0, examples, confidence) > limit:
+    while (
+        better[0] == 0
+        and low[0] >= 0
+        and drop_upper(low[0], 0, examples=examples, confidence=confidence) > limit
+    ):
         low[0] -= 1
     return low

@@ -60,7 +60,7 @@ def score_statistic(worse: Array, better: Array, delta: Array, *, examples: int)
 
 
 def drop_upper(
-    worse: Array | int, better: Array | int, examples: int, confidence: float = 0.95
+    worse: Array | int, better: Array | int, *, examples: int, confidence: float = 0.95
 ) -> Array:
     """One-sided upper bound of P(worse) - P(better).
 
@@ -77,18 +77,20 @@ def drop_upper(
         InputError: A confidence outside its range, or no examples.
     """
     floor = zero_flip_bound(examples, confidence)
-    bound: Array = np.maximum(_invert(worse, better, examples, confidence), floor)
+    bound: Array = np.maximum(
+        _invert(worse, better, examples=examples, confidence=confidence), floor
+    )
     return bound
 
 
 def drop_lower(
-    worse: Array | int, better: Array | int, examples: int, confidence: float = 0.95
+    worse: Array | int, better: Array | int, *, examples: int, confidence: float = 0.95
 ) -> Array:
     """One-sided lower bound of P(worse) - P(better), in [-1, 1); see `drop_upper`."""
-    return -_invert(better, worse, examples, confidence)
+    return -_invert(better, worse, examples=examples, confidence=confidence)
 
 
-def _invert(worse: Array | int, better: Array | int, examples: int, confidence: float) -> Array:
+def _invert(worse: Array | int, better: Array | int, *, examples: int, confidence: float) -> Array:
     """The largest difference the score test does not reject; exact without better flips."""
     check_confidence(confidence)
     if examples < 1:

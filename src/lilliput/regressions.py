@@ -1,6 +1,7 @@
 """Where the artifact got worse: class by class, and the examples that lost most."""
 
 import math
+import warnings
 
 import numpy as np
 
@@ -42,15 +43,21 @@ def class_changes(evidence: Evidence) -> tuple[ClassChange, ...]:
 
 
 def worst_examples(evidence: Evidence, metric: Metric) -> tuple[WorstExample, ...]:
-    """Up to 20 examples on which the artifact lost most; described by their index."""
+    """Up to 20 examples on which the artifact lost most; described by their index.
+
+    Answers that are no numbers come first. Metrics that score sets only name no other example.
+    """
     original = count_as_worst(evidence.original, metric)
     artifact = count_as_worst(evidence.artifact, metric)
     changed = np.flatnonzero((original != artifact).any(1))
-    before = np.array([metric.aggregate(original[i : i + 1]) for i in changed])
-    after = np.array([metric.aggregate(artifact[i : i + 1]) for i in changed])
+    before, after = (
+        _single_scores(original[changed], metric),
+        _single_scores(artifact[changed], metric),
+    )
     with np.errstate(invalid="ignore"):
         loss = before - after if metric.higher_is_better else after - before
-    loss = np.where(np.isfinite(after), loss, math.inf)  # (changed,)
+    broken = ~np.isfinite(artifact[changed]).all(1)
+    loss = np.where(broken, math.inf, np.nan_to_num(loss, nan=-math.inf))  # (changed,)
     order = [i for i in np.argsort(-loss, kind="stable")[:MOST_WORST] if loss[i] > 0]
     return tuple(
         WorstExample(
@@ -62,6 +69,16 @@ def worst_examples(evidence: Evidence, metric: Metric) -> tuple[WorstExample, ..
         )
         for i in order
     )
+
+
+def _single_scores(rows: np.ndarray, metric: Metric) -> np.ndarray:
+    """Score of each row by itself, (n, k) -> (n,); NaN where the metric has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return np.array([metric.aggregate(row[None]) for row in rows], float)
+    except (ValueError, ArithmeticError, IndexError):
+        return np.full(len(rows), np.nan)
 
 
 def _number(score: float) -> float | None:

@@ -69,7 +69,6 @@ def drop_bound(
     *,
     groups: np.ndarray | None = None,
     confidence: float = 0.95,
-    relative: bool = False,
     seed: int = 0,
 ) -> Bound:
     """Bounds how much worse the artifact scores than the original, paired by example.
@@ -80,39 +79,34 @@ def drop_bound(
         metric: Says how rows aggregate and which direction is better.
         groups: Group of each example, (N,); None when all examples are independent.
         confidence: One-sided, in (0.5, 1).
-        relative: Divide the drop by the original's score (unbounded positive metrics).
         seed: Seed of the bootstrap's generator.
 
     Returns:
-        The bound; a row with a value that is no number counts as the metric's worst.
+        The bound in the metric's unit; a row with a value that is no number counts as its worst.
 
     Raises:
         TaskError: Rows or groups whose shapes do not fit together.
         InputError: A confidence outside its range.
     """
-    proportions.check_confidence(confidence)
-    _check_shapes(original, artifact, groups)
-    count = len(original)
-    labels = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
-    blank = Bound(None, None, None, confidence, "none", count, 0, 0)
-    if count == 0:
-        return replace(blank, reason="there are no examples")
-    same = (original == artifact) | (np.isnan(original) & np.isnan(artifact))  # (N, k)
-    flips = int((~same.all(1)).sum())
-    blank = replace(blank, groups=int(labels.max()) + 1, flips=flips)
-    broken = int((~np.isfinite(artifact)).any(1).sum())
-    original, artifact = count_as_worst(original, metric), count_as_worst(artifact, metric)
-    if not (np.isfinite(original).all() and np.isfinite(artifact).all()):
-        reason = f"{broken or 'some'} answers are no numbers, which this metric cannot bound"
-        return replace(blank, upper=math.inf, reason=reason)
-    pair = bootstrap.Pair(original, artifact, metric, labels, relative)
-    estimate = pair.estimate()
-    if not math.isfinite(estimate):
-        return replace(blank, reason=f"the original's {metric.name} is zero or no number")
-    blank = replace(blank, estimate=estimate)
-    if is_binary(original, artifact, metric) and blank.groups == count and not relative:
-        return _score_bound(original, artifact, metric, blank)
-    return _bootstrap_bound(pair, blank, seed)
+    pair = _paired(original, artifact, metric, groups=groups, relative=False)
+    return _bound(pair, confidence=confidence, seed=seed)
+
+
+def relative_drop_bound(
+    original: np.ndarray,
+    artifact: np.ndarray,
+    metric: Metric,
+    *,
+    groups: np.ndarray | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Bound:
+    """The same bound of the drop divided by the original's score: see `drop_bound`.
+
+    For unbounded positive metrics, where "5 %" means relative to the original.
+    """
+    pair = _paired(original, artifact, metric, groups=groups, relative=True)
+    return _bound(pair, confidence=confidence, seed=seed)
 
 
 def count_as_worst(rows: np.ndarray, metric: Metric) -> np.ndarray:
@@ -174,6 +168,47 @@ def ratio_bound(
     return median, float(ordered[inside - 1]), float(ordered[rounds - inside])
 
 
+def _paired(
+    original: np.ndarray,
+    artifact: np.ndarray,
+    metric: Metric,
+    *,
+    groups: np.ndarray | None,
+    relative: bool,
+) -> bootstrap.Pair:
+    _check_shapes(original, artifact, groups)
+    count = len(original)
+    labels = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
+    return bootstrap.Pair(original, artifact, metric, labels, relative)
+
+
+def _bound(pair: bootstrap.Pair, *, confidence: float, seed: int) -> Bound:
+    """Chooses the bound by the data; see the table above."""
+    proportions.check_confidence(confidence)
+    original, artifact, count = pair.original, pair.artifact, len(pair.labels)
+    blank = Bound(None, None, None, confidence, "none", count, 0, 0)
+    if count == 0:
+        return replace(blank, reason="there are no examples")
+    same = (original == artifact) | (np.isnan(original) & np.isnan(artifact))  # (N, k)
+    flips = int((~same.all(1)).sum())
+    blank = replace(blank, groups=int(pair.labels.max()) + 1, flips=flips)
+    original, artifact = (count_as_worst(rows, pair.metric) for rows in (original, artifact))
+    broken = int((~(np.isfinite(original) & np.isfinite(artifact))).any(1).sum())
+    if broken:
+        reason = f"{broken} answers are no numbers, and this metric has no worst value for them"
+        return replace(blank, upper=math.inf, reason=reason)
+    pair = replace(pair, original=original, artifact=artifact)
+    estimate = pair.estimate()
+    if not math.isfinite(estimate):
+        reason = f"the {pair.metric.name} of the original is zero or no number"
+        return replace(blank, reason=reason)
+    blank = replace(blank, estimate=estimate)
+    independent = blank.groups == count and not pair.relative
+    if independent and is_binary(original, artifact, pair.metric):
+        return _score_bound(original, artifact, pair.metric, blank)
+    return _bootstrap_bound(pair, blank, seed)
+
+
 def _check_shapes(original: np.ndarray, artifact: np.ndarray, groups: np.ndarray | None) -> None:
     if original.ndim != 2 or original.shape != artifact.shape:
         raise TaskError(
@@ -190,8 +225,12 @@ def _score_bound(original: np.ndarray, artifact: np.ndarray, metric: Metric, bla
     before, after = original[:, 0], artifact[:, 0]
     falls, rises = int((before > after).sum()), int((before < after).sum())
     worse, better = (falls, rises) if metric.higher_is_better else (rises, falls)
-    upper = float(proportions.drop_upper(worse, better, blank.examples, blank.confidence))
-    lower = float(proportions.drop_lower(worse, better, blank.examples, blank.confidence))
+    upper = float(
+        proportions.drop_upper(worse, better, examples=blank.examples, confidence=blank.confidence)
+    )
+    lower = float(
+        proportions.drop_lower(worse, better, examples=blank.examples, confidence=blank.confidence)
+    )
     return replace(blank, lower=lower, upper=upper, method="score")
 
 
@@ -218,6 +257,8 @@ def _few_changed_bound(pair: bootstrap.Pair, blank: Bound, changed: int) -> Boun
             f"only {changed} of {blank.groups} groups changed, and one more could lose any amount"
         )
         return replace(blank, reason=reason)
-    share = float(proportions.drop_upper(changed, 0, blank.groups, blank.confidence))
+    share = float(
+        proportions.drop_upper(changed, 0, examples=blank.groups, confidence=blank.confidence)
+    )
     share = min(1.0, share * pair.largest_group() * blank.groups / blank.examples)
     return replace(blank, lower=-share * width, upper=share * width, method="exact")

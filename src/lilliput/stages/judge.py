@@ -16,7 +16,7 @@ from lilliput.records import (
     VerdictWord,
 )
 from lilliput.regressions import class_changes, worst_examples
-from lilliput.statistics import Bound, drop_bound
+from lilliput.statistics import Bound, drop_bound, relative_drop_bound
 from lilliput.verdicts import (
     bytes_text,
     drop_reason,
@@ -83,13 +83,12 @@ def judge(
     relative, bound, drop = False, None, None
     if evidence is not None and metric is not None:
         relative = asked is not None and resolve_drop(asked, metric, 1.0)[1]
-        bound = drop_bound(
+        bound = (relative_drop_bound if relative else drop_bound)(
             evidence.original,
             evidence.artifact,
             metric,
             groups=evidence.groups,
             confidence=look.confidence,
-            relative=relative,
             seed=seed,
         )
         drop = _drop(bound, evidence, metric, look)
