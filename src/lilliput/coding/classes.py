@@ -68,7 +68,8 @@ def probabilities(shape: int, split: int) -> Floats:
     weight = np.exp2(-np.exp2(np.minimum(log * shape / 8, 9))).mean(2) * width
     weight[:, 0] = np.maximum(weight[:, 0], 1e-150)
     weight[:, 1:] *= 2
-    return weight / weight.sum(1, keepdims=True)
+    result: Floats = weight / weight.sum(1, keepdims=True)
+    return result
 
 
 @lru_cache(maxsize=8)
@@ -76,7 +77,8 @@ def expected_magnitudes(split: int) -> Floats:
     """Mean |value| of the family at each scale index, rising: (192,)."""
     table = ranges(split)
     middle = table.first + (np.left_shift(1, table.bits) - 1) / 2
-    return np.maximum.accumulate(probabilities(TYPICAL_SHAPE, split) @ middle)
+    means: Floats = np.maximum.accumulate(probabilities(TYPICAL_SHAPE, split) @ middle)
+    return means
 
 
 def _match(sums: Floats, others: Integers, expected: Floats) -> Integers:
@@ -87,7 +89,8 @@ def _match(sums: Floats, others: Integers, expected: Floats) -> Integers:
     curve = np.maximum.accumulate(expected[reach] @ counts.astype(np.float64))
     place = np.searchsorted(curve, np.maximum(sums, 0.3)).clip(1, len(index) - 1)
     nearer = sums - curve[place - 1] < curve[place] - sums
-    return index[place - nearer]
+    found: Integers = index[place - nearer]
+    return found
 
 
 def fit_sums(rows: Floats, columns: Floats, split: int) -> tuple[Integers, Integers]:

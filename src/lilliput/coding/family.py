@@ -53,7 +53,8 @@ def exp2_negative(exponents: Integers) -> Integers:
     power = np.full_like(exponents, ONE)
     for bit, root in enumerate(_roots()):
         power = np.where(exponents >> (FRACTION - 1 - bit) & 1, power * root >> 26, power)
-    return power >> np.minimum(exponents >> FRACTION, 40)
+    result: Integers = power >> np.minimum(exponents >> FRACTION, 40)
+    return result
 
 
 def density(positions: Integers, scales: Integers, shape: int) -> Integers:
@@ -72,8 +73,8 @@ def density(positions: Integers, scales: Integers, shape: int) -> Integers:
 def sample_points(split: int, size: int) -> tuple[Integers, Integers]:
     """Sampling points of magnitude indices 0 ... size - 1, (size, 8) sixteenths; their widths."""
     table = ranges(split)
-    width = np.left_shift(1, table.bits[:size])
-    points = 16 * table.first[:size, None] - 8 + width[:, None] * POINTS[None, :]
+    width: Integers = np.left_shift(1, table.bits[:size])
+    points: Integers = 16 * table.first[:size, None] - 8 + width[:, None] * POINTS[None, :]
     points[0] = [1, 1, 3, 3, 5, 5, 7, 7]
     return points, width
 
@@ -112,4 +113,5 @@ def _scale_zero(weight: Integers, zero: int) -> Integers:
     up = max(zero - ZERO_CENTRE + 15 >> 4, 0)
     down = (up << 4) - (zero - ZERO_CENTRE)
     factor = int(exp2_negative(np.array([down << (FRACTION - 4)], np.int64))[0])
-    return np.maximum((weight * factor >> 26) << up, 1)
+    result: Integers = np.maximum((weight * factor >> 26) << up, 1)
+    return result

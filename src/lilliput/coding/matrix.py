@@ -85,7 +85,7 @@ def _draft(centred: Centred, layout: Layout) -> Draft:
     symbols = tokens.of_index(centred.index, centred.values).reshape(-1)
     escape = 2 * int(centred.index.max()) + 1
     low, counts = histogram(grid, symbols, escape)
-    used = counts.any(1).nonzero()[0]
+    used = np.flatnonzero(counts.sum(1))
     if layout.family is None:
         table = tables.counted_tables(counts[used])
         stored = tables.write_tables(table)

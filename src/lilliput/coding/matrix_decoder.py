@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from lilliput.coding import classes, family, tables, tokens
 from lilliput.coding.bits import Reader, unpack_fields
@@ -12,6 +13,7 @@ from lilliput.coding.rans import MAX_STEPS, Coded, Model, decode
 from lilliput.errors import ContainerError
 
 Integers = NDArray[np.int64]
+Type = np.dtype[Any]
 COUNTED, SHIFTED = 32, 64  # flags: stored counts; an offset follows
 LARGEST_OFFSET = 1 << 32
 CHUNK = 1 << 20  # codes turned from symbols to values at a time
@@ -45,7 +47,7 @@ class _Body:
     coded: Coded | None = None
 
 
-def decode_matrix(data: bytes, *, max_codes: int = 1 << 32) -> Integers:
+def decode_matrix(data: bytes, *, max_codes: int = 1 << 28) -> Integers:
     """The matrix that `encode_matrix` was given, (rows, columns) int64.
 
     Args:
@@ -58,12 +60,11 @@ def decode_matrix(data: bytes, *, max_codes: int = 1 << 32) -> Integers:
     outline = _outline(Reader(data))
     if outline.count > max_codes:
         raise ContainerError(f"a coded tensor declares more than {max_codes} codes")
-    matrix: Integers = _decode([outline], [np.int64])[0]
-    return matrix
+    return _decode([outline], [np.dtype(np.int64)])[0].astype(np.int64, copy=False)
 
 
 def decode_matrices(
-    data: Sequence[bytes], *, counts: Sequence[int], types: Sequence[DTypeLike]
+    data: Sequence[bytes], *, counts: Sequence[int], types: Sequence[Type]
 ) -> list[NDArray[np.integer]]:
     """Several matrices at once, in lock-step: much faster than one by one.
 
@@ -82,13 +83,15 @@ def decode_matrices(
     return _decode(outlines, types)
 
 
-def _decode(outlines: Sequence[_Outline], types: Sequence[DTypeLike]) -> list[NDArray[np.integer]]:
+def _decode(outlines: Sequence[_Outline], types: Sequence[Type]) -> list[NDArray[np.integer]]:
     sides = [side for item in outlines for side in item.sides]
     bodies = [_body(side, []) for side in sides]
-    vectors = iter(_decode_bodies(bodies, [np.uint8] * len(sides)))
-    return _decode_bodies(
-        [_body(item, [next(vectors).reshape(-1) for _ in item.sides]) for item in outlines], types
-    )
+    vectors = iter(_decode_bodies(bodies, [np.dtype(np.uint8)] * len(sides)))
+    bodies = []
+    for item in outlines:
+        codes = [next(vectors).reshape(-1).astype(np.uint8) for _ in item.sides]
+        bodies.append(_body(item, codes))
+    return _decode_bodies(bodies, types)
 
 
 def _outline(reader: Reader, side: int | None = None) -> _Outline:
@@ -154,20 +157,16 @@ def _read_owner(
     return number[grid], family.frequencies(used, shape, zero, split=split, escape=escape)
 
 
-def _decode_bodies(
-    bodies: Sequence[_Body], types: Sequence[DTypeLike]
-) -> list[NDArray[np.integer]]:
+def _decode_bodies(bodies: Sequence[_Body], types: Sequence[Type]) -> list[NDArray[np.integer]]:
     models = [body.model for body in bodies if body.model is not None]
     symbols = iter(decode(models, [body.coded for body in bodies if body.coded is not None]))
     return [
-        _constant(body, np.dtype(kind))
-        if body.model is None
-        else _values(body, next(symbols), np.dtype(kind))
+        _constant(body, kind) if body.model is None else _values(body, next(symbols), kind)
         for body, kind in zip(bodies, types, strict=True)
     ]
 
 
-def _constant(body: _Body, kind: np.dtype[np.integer]) -> NDArray[np.integer]:
+def _constant(body: _Body, kind: Type) -> NDArray[np.integer]:
     if len(body.outline.reader.rest()):
         raise ContainerError("a coded tensor is damaged: something follows its end")
     if not np.iinfo(kind).min <= body.outline.offset <= np.iinfo(kind).max:
@@ -175,9 +174,7 @@ def _constant(body: _Body, kind: np.dtype[np.integer]) -> NDArray[np.integer]:
     return np.full(body.outline.shape, body.outline.offset, kind)
 
 
-def _values(
-    body: _Body, symbols: NDArray[np.uint8], kind: np.dtype[np.integer]
-) -> NDArray[np.integer]:
+def _values(body: _Body, symbols: NDArray[np.uint8], kind: Type) -> NDArray[np.integer]:
     widths = tokens.raw_widths(body.split, body.escape)[symbols]
     places = np.flatnonzero(widths)
     widths = widths[places]

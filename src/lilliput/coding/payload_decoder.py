@@ -51,7 +51,7 @@ def decode_streams(streams: Sequence[tuple[bytes, int]]) -> list[bytes]:
     matrices = decode_matrices(
         [item.data for item in wanted],
         counts=[item.count for item in wanted],
-        types=[item.kind for item in wanted],
+        types=[np.dtype(item.kind) for item in wanted],
     )
     result, position = [], 0
     for stream in parsed:

@@ -45,7 +45,7 @@ def magnitude_indices(magnitudes: NDArray[np.signedinteger], split: int) -> NDAr
 
 def of_index(index: NDArray[np.uint8], values: NDArray[np.signedinteger]) -> NDArray[np.uint8]:
     """Tokens from the magnitude indices of values, same shape."""
-    tokens: NDArray[np.uint8] = (index << 1) - (values > 0).view(np.uint8)
+    tokens: NDArray[np.uint8] = np.subtract(index << 1, values > 0, dtype=np.uint8)
     return tokens
 
 
