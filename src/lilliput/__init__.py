@@ -3,15 +3,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lilliput.budget import Budget
 from lilliput.errors import LilliputError
-from lilliput.records import Plan, Report
-from lilliput.task import Task
 
 if TYPE_CHECKING:
+    from lilliput.budget import Budget
     from lilliput.continuing import load
     from lilliput.pipeline import apply_plan, compress, verify
+    from lilliput.records import Plan, Report
     from lilliput.sources import arrays, images, load_weights, texts
+    from lilliput.task import Task
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,8 +29,13 @@ __all__ = [
     "texts",
     "verify",
 ]
-# What would load a runtime or an image library is looked up when it is first used.
+# What would load torch, a runtime or an image library is looked up when it is first used: the
+# measuring process imports this package and must stay small.
 _LATER = {
+    "Budget": "lilliput.budget",
+    "Plan": "lilliput.records",
+    "Report": "lilliput.records",
+    "Task": "lilliput.task",
     "apply_plan": "lilliput.pipeline",
     "arrays": "lilliput.sources",
     "compress": "lilliput.pipeline",

@@ -62,7 +62,9 @@ class Random(nn.Module):
 
 
 def test_a_model_that_cannot_be_captured_is_one_line_with_its_place(tmp_path):
-    with pytest.raises(CaptureError, match=r"cannot be exported to ONNX: .*test_onnx_export.py:\d+"):
+    with pytest.raises(
+        CaptureError, match=r"cannot be exported to ONNX: .*test_onnx_export.py:\d+"
+    ):
         export_original(Branching(), torch.randn(2, 3), tmp_path / "m.onnx")
 
 
@@ -77,7 +79,9 @@ def test_a_model_that_answers_differently_is_refused(model, said, tmp_path):
 
 def test_a_dynamic_dimension_of_an_unknown_input_is_refused(tmp_path):
     with pytest.raises(CaptureError, match="inputs that do not exist: words"):
-        export_original(nn.Linear(3, 2), torch.ones(2, 3), tmp_path / "m.onnx", dynamic={"words": [1]})
+        export_original(
+            nn.Linear(3, 2), torch.ones(2, 3), tmp_path / "m.onnx", dynamic={"words": [1]}
+        )
 
 
 def test_more_than_two_gigabytes_is_a_clear_error(monkeypatch, tmp_path: Path):

@@ -96,7 +96,11 @@ def _write_integers(
     integer = arithmetic == "int8" and stored.codes.dtype == np.int8
     integer = integer and dtype == ir.DataType.FLOAT
     gathered = [use for use in binding.uses if _looks_up_rows(editor.nodes[use[0]], use[1])]
-    multiplied = [u for u in binding.uses if integer and _is_product(editor.nodes[u[0]], u[1])]
+    multiplied = [
+        (name, position)
+        for name, position in binding.uses
+        if integer and _is_product(editor.nodes[name], position, stored)
+    ]
     rest = [use for use in binding.uses if use not in gathered and use not in multiplied]
     if multiplied:
         _dequantize(editor, multiplied, codes, stored)
@@ -113,12 +117,16 @@ def _looks_up_rows(node: ir.Node, position: int) -> bool:
     return node.op_type == "Gather" and position == 0 and node.attributes.get_int("axis", 0) == 0
 
 
-def _is_product(node: ir.Node, position: int) -> bool:
-    """Whether the weight is the second factor of matrix products only, turned or not."""
-    if node.op_type == "Transpose":
-        uses = list(node.outputs[0].uses())
-        return all(use.node.op_type in _PRODUCTS and use.idx == 1 for use in uses)
-    return node.op_type in _PRODUCTS and position == 1
+def _is_product(node: ir.Node, position: int, stored: Stored) -> bool:
+    """Whether the weight, turned or not, is the second factor of products over its columns only."""
+    turned = node.op_type == "Transpose"
+    uses = [(use.node, use.idx) for use in node.outputs[0].uses()] if turned else [(node, position)]
+    if not all(user.op_type in _PRODUCTS and index == 1 for user, index in uses):
+        return False
+    summed = {turned != bool(user.attributes.get_int("transB", 0)) for user, _ in uses}
+    return stored.row_steps.ndim == 2 and all(
+        stored.row_steps.shape[int(axis)] == 1 for axis in summed
+    )
 
 
 def _convert(editor: Editor, before: ir.Node, value: ir.Value, dtype: ir.DataType) -> ir.Value:

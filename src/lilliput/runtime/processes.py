@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 import lilliput
-from lilliput.errors import ContainerError, InternalError
+from lilliput.errors import ContainerError, InternalError, LilliputError
 from lilliput.runtime.frames import read_message, write_message
 
 _KEPT = ("PATH", "HOME", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "LANG")
@@ -53,10 +53,13 @@ class Worker:
             stderr=self._errors,
             env=clean_environment(),
         )
-        answer, _ = self._ask(opening)
-        if "error" in answer:
+        try:
+            answer, _ = self._ask(opening)
+            if "error" in answer:
+                raise ContainerError(answer["error"])
+        except LilliputError:
             self.close()
-            raise ContainerError(answer["error"])
+            raise
 
     def run(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """All outputs of one batch, in the order in which the model's outputs flatten."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from lilliput import coding
+from lilliput.coding import PackStats, pack
 from lilliput.continuing import save_weights
 from lilliput.environment import versions
 from lilliput.errors import InternalError
@@ -30,7 +30,7 @@ class Exported:
 
     artifact: Artifact
     warnings: tuple[str, ...]
-    packed: coding.PackStats
+    packed: PackStats
 
 
 def export(
@@ -58,7 +58,7 @@ def export(
     """
     runnable = folder / RUNNABLE
     warnings = write_encodings(bindings, encodings, runnable, arithmetic=arithmetic)
-    packed = coding.pack(runnable, folder / PACKED)
+    packed = pack(runnable, folder / PACKED)
     save_weights(compressed_state(model, encodings), folder / WEIGHTS)
     (folder / PLAN).write_text(plan_to_toml(plan), encoding="utf-8")
     artifact = Artifact(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lilliput import coding
 from lilliput.batches import flatten_inputs
+from lilliput.coding import unpack
 from lilliput.errors import ContainerError
 from lilliput.folders import PACKED, RUNNABLE, file_entry, read_manifest
 from lilliput.model.calls import run_with
@@ -42,7 +42,7 @@ def verify_files(folder: Path, *, max_bytes: int = 4 * 2**30) -> Artifact:
             raise ContainerError(f"{name} is not the file that the manifest describes")
     if PACKED in manifest.files:
         with tempfile.TemporaryDirectory() as scratch:
-            unpacked = coding.unpack(folder / PACKED, Path(scratch), max_bytes)
+            unpacked = unpack(folder / PACKED, Path(scratch) / "unpacked", max_bytes=max_bytes)
             found = {path.name: file_entry(path) for path in unpacked}
         if found.get(RUNNABLE) != manifest.files[RUNNABLE]:
             raise ContainerError(f"{PACKED} does not unpack to {RUNNABLE}")
