@@ -16,7 +16,8 @@ def plan_to_toml(plan: Plan) -> str:
     """A plan as a TOML document that `plan_from_toml` reads back to an equal plan."""
     fields = plan.model_dump(exclude={"steps"}, exclude_none=True)
     lines = [f"{key} = {_value(value)}" for key, value in fields.items()]
-    return _HEADER + "\n".join([*lines, *(_step(step) for step in plan.steps)]) + "\n"
+    steps = [_step(step) for step in plan.steps] or ["steps = []"]
+    return _HEADER + "\n".join([*lines, *steps]) + "\n"
 
 
 def plan_from_toml(text: str) -> Plan:

@@ -6,6 +6,7 @@ import numpy as np
 
 from lilliput.records import Fidelity
 
+_NO_AGREEMENT = -300.0  # finite: a report writes what is not as null
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -21,13 +22,14 @@ def fidelity(pairs: Iterable[Pair]) -> Fidelity:
         pairs: (wanted, answered) arrays of one shape, (N, ...) each; only one pair is held.
 
     Returns:
-        Decibels over all numbers of all batches. Not-a-number on one side only, or infinite
-        differences, give minus infinity.
+        Decibels over all numbers of all batches, at least -300: what not-a-number on one side only
+        or an infinite difference gives.
     """
     signal = noise = largest = 0.0
     examples = 0
     for wanted, answer in _wide(pairs):
-        difference = np.where(np.isnan(wanted) & np.isnan(answer), 0, wanted - answer)
+        with np.errstate(invalid="ignore"):
+            difference = np.where(np.isnan(wanted) & np.isnan(answer), 0, wanted - answer)
         difference = np.where(wanted == answer, 0, difference)  # equal infinities
         difference = np.nan_to_num(np.abs(difference), nan=np.inf, posinf=np.inf)
         signal += float(np.square(np.nan_to_num(wanted, posinf=0, neginf=0)).sum())
@@ -38,6 +40,7 @@ def fidelity(pairs: Iterable[Pair]) -> Fidelity:
         return Fidelity(decibels=None, largest_difference=largest, examples=examples)
     with np.errstate(divide="ignore"):
         decibels = float(10 * np.log10(signal / noise))
+    decibels = max(decibels, _NO_AGREEMENT)
     return Fidelity(decibels=decibels, largest_difference=largest, examples=examples)
 
 
