@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from words import ship, words_task
+
+from lilliput.errors import TaskError
+from lilliput.stages.measure import Conditions, measure
+
+QUICK = Conditions(batch=2, threads=1, seconds=0.2, memory_rounds=1, scoring_batch=16)
+
+
+@pytest.fixture(scope="module")
+def measured(shipped):
+    proof = shipped.task.split(0).proof
+    found = measure(
+        shipped.bindings.original.path,
+        shipped.folder,
+        task=shipped.task,
+        proof=proof,
+        conditions=QUICK,
+    )
+    return (*found, proof)
+
+
+def test_scores_are_those_of_the_files_own_outputs(shipped, measured):
+    measurement, evidence, proof = measured
+    right = [[], []]
+    with torch.no_grad():
+        for index in evidence.indices:
+            example = shipped.task.example(int(index))
+            inputs = {name: value[None] for name, value in example.input.items()}
+            replaced = {n: e.decode() for n, e in shipped.encodings.items()}
+            before = shipped.task.model.eval()(**inputs)[1]
+            after = torch.func.functional_call(shipped.task.model, replaced, (), inputs)[1]
+            for column, scores in zip(right, (before, after), strict=True):
+                column.append(float(scores.argmax() == example.target))
+    assert sorted(evidence.indices) == sorted(proof)
+    np.testing.assert_array_equal(evidence.original[:, 0], right[0])
+    np.testing.assert_array_equal(evidence.artifact[:, 0], right[1])
+    assert measurement.original.score == pytest.approx(np.mean(right[0]))
+    assert measurement.artifact.score == pytest.approx(np.mean(right[1]))
+    targets = [shipped.task.example(int(i)).target for i in evidence.indices]
+    assert evidence.labels == tuple(map(str, targets))
+    assert evidence.proof_hash == shipped.task.proof_hash(proof)
+
+
+def test_sizes_are_those_of_the_files(shipped, measured):
+    measurement = measured[0]
+    files = shipped.exported.artifact.files
+    assert measurement.artifact.storage_bytes == files["model.lilliput"].bytes
+    assert measurement.artifact.installed_bytes == files["model.onnx"].bytes
+    original = shipped.bindings.original.path.stat().st_size
+    assert measurement.original.storage_bytes == measurement.original.installed_bytes == original
+    own = sum(p.numel() for p in shipped.task.model.parameters())
+    assert own <= measurement.original.parameters <= own + 4
+    assert measurement.original.macs == measurement.artifact.macs == 64 * 128 + 128 * 4
+
+
+def test_costs_are_measured_under_stated_conditions(measured):
+    measurement = measured[0]
+    for sizes in (measurement.original, measurement.artifact):
+        assert sizes.latency_ms.batch == 2 and sizes.latency_ms.threads == 1
+        assert 0 < sizes.latency_ms.p50 <= sizes.latency_ms.p95
+        assert sizes.memory_bytes > 0
+    ratio, lower, upper = measurement.latency_ratio
+    assert lower <= ratio <= upper and measurement.memory_ratio[0] > 0
+
+
+def test_without_targets_the_original_is_the_reference(tmp_path: Path):
+    task = words_task(60, labelled=False)
+    coarse = ship(task, tmp_path / "out", levels=2)
+    proof = task.split(0).proof
+    measurement, evidence = measure(
+        coarse.bindings.original.path, coarse.folder, task=task, proof=proof, conditions=QUICK
+    )
+    assert measurement.original.score == 1 and measurement.artifact.score < 1
+    agree = evidence.original_classes == evidence.artifact_classes
+    np.testing.assert_array_equal(evidence.artifact[:, 0], agree)
+    assert evidence.labels == tuple(map(str, evidence.original_classes))
+    with pytest.raises(TaskError, match="no proof examples"):
+        measure(coarse.bindings.original.path, coarse.folder, task=task, proof=(), conditions=QUICK)
