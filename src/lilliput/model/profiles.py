@@ -49,13 +49,19 @@ class Profile:
         sites: By name, in order of use.
         parameters: Values of the sites and of all other floating-point parameters, by name.
         warnings: What the user should know.
+        factors: Factorisations made so far, by the address of the second moment.
     """
 
     model_hash: str
     sites: Mapping[str, SiteProfile]
     parameters: Mapping[str, Tensor]
     warnings: tuple[str, ...] = ()
-    factors: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    factors: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether any site has statistics from calibration examples."""
+        return any(known.second is not None for known in self.sites.values())
 
     def matrix(self, name: str) -> Tensor:
         """The (rows, columns) view of a site's weight, float32."""
@@ -63,9 +69,17 @@ class Profile:
 
 
 def site_profile(
-    site: Site, moments: Moments | None, *, row_factors: Tensor | None, macs: int | None
+    site: Site,
+    moments: Moments | None,
+    *,
+    row_factors: Tensor | None,
+    macs: int | None,
+    shared: dict[int, Tensor],
 ) -> SiteProfile:
     """A site's side of the metric from what was streamed.
+
+    `shared` maps a second moment's address to its shrunk form: sites that read the same values
+    share one, and with it one factorisation.
 
     For an embedding the column side is the second moment of the output's gradient and a row counts
     by its smoothed frequency; a table that is also an output layer adds what that layer reads.
@@ -76,7 +90,11 @@ def site_profile(
     if site.kind == "embedding":
         second, weights, frequencies = _embedding_sides(site, moments)
         return SiteProfile(site, second, weights, frequencies, row_factors, macs)
-    second = moments.shrunk() if moments.second is not None and moments.count else None
+    second = None
+    if moments.second is not None and moments.count:
+        key = moments.second.data_ptr()
+        second = shared[key] if key in shared else moments.shrunk()
+        shared[key] = second
     weights = ones if moments.output is None else _normalised(moments.output)
     return SiteProfile(site, second, weights, None, row_factors, macs)
 

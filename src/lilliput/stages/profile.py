@@ -52,12 +52,14 @@ def profile(
         TaskError: NaN or infinity in the model's outputs or inside it.
     """
     moments = _moments(task, capture, split, seed, progress) if split.calibration else {}
+    shared: dict[int, Tensor] = {}
     sites = {
         name: site_profile(
             site,
             moments.get(name),
             row_factors=(row_factors or {}).get(name),
             macs=capture.macs.get(name),
+            shared=shared,
         )
         for name, site in capture.sites.items()
     }

@@ -37,6 +37,7 @@ class Technique(Protocol):
     family: ClassVar[Family]
     source: ClassVar[str]
     summary: ClassVar[str]
+    takes_any: ClassVar[bool]  # also parameters that are no sites
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Strengths at which it could be applied to one site, mildest first."""

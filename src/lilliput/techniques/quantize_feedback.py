@@ -154,10 +154,10 @@ def _on_grid(values: Tensor, base: float) -> Tensor:
 
 
 def _factor(profile: Profile, known: SiteProfile) -> Tensor:
-    """(groups, columns, columns) factor of the inverse second moments, computed once per H."""
+    """(groups, columns, columns) factor of the inverse second moments, once per H."""
     if known.second is None:
         return torch.eye(known.site.columns)[None]
-    key = known.site.name
+    key = known.second.data_ptr()
     if key not in profile.factors:
         profile.factors[key] = inverse_factor(known.second)
     return profile.factors[key]

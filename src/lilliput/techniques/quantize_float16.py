@@ -24,6 +24,7 @@ class QuantizeFloat16(Settings):
     family: ClassVar[Family] = "quantize"
     source: ClassVar[str] = "IEEE 754-2019 binary16"
     summary: ClassVar[str] = "small float weights stored in half precision"
+    takes_any: ClassVar[bool] = True
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """One: half of the bytes, no damage worth counting."""

@@ -13,6 +13,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: ClassVar[str]
+    takes_any: ClassVar[bool] = False
 
     def step_of(self, where: Sequence[str]) -> Step:
         """Itself as an entry of a plan: the fields that differ from their defaults."""

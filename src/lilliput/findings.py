@@ -1,0 +1,123 @@
+"""Everything a run found out, put together as its report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lilliput.environment import environment
+from lilliput.model.encodings import Encoding, Grid
+from lilliput.model.profiles import Profile
+from lilliput.records import Drop, Fidelity, Measurement, Plan, Report, SiteReport
+from lilliput.runs import Run
+from lilliput.stages.export import Exported
+from lilliput.stages.judge import Judgement
+from lilliput.stages.summary import summary_sentence
+from lilliput.tensor.allocation import water_filling_bits
+from lilliput.tensor.second_order import layer_damage
+
+WATER_FILLING_INPUTS = 2048  # wider sites are not compared with the bound: too slow
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the verbs returned.
+
+    Attributes:
+        profile: From `profile`.
+        plan: From `plan`, or read from a file.
+        encodings: From `apply`.
+        exported: From `export`.
+        measurement: From `measure`.
+        judgement: From `judge`.
+        fidelity: PyTorch's compressed model against the artifact; None without examples.
+        warnings: Lines for the reader.
+    """
+
+    profile: Profile
+    plan: Plan
+    encodings: Mapping[str, Encoding]
+    exported: Exported
+    measurement: Measurement
+    judgement: Judgement
+    fidelity: Fidelity | None
+    warnings: tuple[str, ...]
+
+
+def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Path) -> Report:
+    """The report of a run; its summary is written last, from everything else."""
+    files = found.exported.artifact.files
+    report = Report(
+        schema="lilliput-report/1",
+        budget={limit.name: limit.text for limit in run.limits},
+        task=run.task.name,
+        original=found.measurement.original,
+        artifact=found.measurement.artifact,
+        source_checkpoint_bytes=run.settings.source_bytes,
+        limits=found.judgement.limits,
+        drop=drop,
+        fidelity=found.fidelity,
+        files=dict(files),
+        verdict=found.judgement.verdict,
+        summary="",
+        reasons=found.judgement.reasons,
+        warnings=found.warnings,
+        plan=found.plan,
+        sites=_sites(run, found),
+        splits={
+            "calibration": len(run.split.calibration),
+            "search": len(run.split.search),
+            "proof": len(run.split.proof),
+        },
+        looks={"calibration": 1, "search": 1, "proof": look},
+        environment=environment(),
+        seconds=run.seconds,
+        command=run.settings.command,
+        seed=run.settings.seed,
+    )
+    return report.model_copy(update={"summary": summary_sentence(report, out)})
+
+
+def _sites(run: Run, found: Findings) -> tuple[SiteReport, ...]:
+    return tuple(_site(run, found, name) for name in found.profile.sites if name in found.encodings)
+
+
+def _site(run: Run, found: Findings, name: str) -> SiteReport:
+    known, encoding = found.profile.sites[name], found.encodings[name]
+    site = known.site
+    stored = _stored_bytes(found, name)
+    weight, value = found.profile.matrix(name), site.matrix(encoding.decode())
+    damage = relative = bound = None
+    if known.second is not None:
+        rows = layer_damage(weight, value, known.second)
+        output = float(layer_damage(weight, 0 * weight, known.second).sum())
+        damage = float(rows.sum())
+        relative = damage / output if output else None
+        if site.groups == 1 and site.columns <= WATER_FILLING_INPUTS and damage > 0:
+            bound = water_filling_bits(weight, known.second[0], damage)
+    return SiteReport(
+        name=name,
+        kind=site.kind,
+        shape=site.shape,
+        encoding=type(encoding).__name__.lower(),
+        bits=None if stored is None else 8 * stored / site.size,
+        bound_bits=bound,
+        original_bytes=site.size * found.profile.parameters[name].element_size(),
+        storage_bytes=stored,
+        damage=relative,
+        sensitivity=known.sensitivity,
+        macs=known.macs,
+        clipped=encoding.clipped if isinstance(encoding, Grid) else 0,
+    )
+
+
+def _stored_bytes(found: Findings, name: str) -> int | None:
+    """Coded bytes of a site's integers and steps in the packed file."""
+    mine = [
+        size
+        for tensor, size in found.exported.packed.tensors.items()
+        if tensor == name or (tensor.startswith(f"{name}.") and tensor[len(name) :] in _PARTS)
+    ]
+    return sum(mine) if mine else None
+
+
+_PARTS = frozenset({".codes", ".rows", ".columns", ".steps"})

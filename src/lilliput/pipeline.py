@@ -1,0 +1,203 @@
+"""READ THIS FIRST: `compress()` is the verbs in a straight line.
+
+profile -> plan -> apply -> export -> measure -> judge -> report
+"""
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from lilliput.budget import Budget
+from lilliput.findings import Findings, assemble
+from lilliput.folders import RUNNABLE, file_entry, fresh_folder
+from lilliput.ledger import Look
+from lilliput.model.encodings import Encoding
+from lilliput.model.profiles import Profile
+from lilliput.records import Plan, Report
+from lilliput.runs import Run, Settings, prepare
+from lilliput.stages.apply import apply
+from lilliput.stages.export import Exported, export
+from lilliput.stages.forecast import Claim, forecast
+from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
+from lilliput.stages.measure import measure
+from lilliput.stages.plan import plan
+from lilliput.stages.profile import profile
+from lilliput.stages.report import report
+from lilliput.stages.verify import verify_answers
+from lilliput.task import Task
+from lilliput.trials import Trials
+
+
+def compress(
+    task: Task, budget: Budget | None = None, *, out: str | Path, settings: Settings | None = None
+) -> Report:
+    """Makes the model fit the budget and states, with an error bar, what that cost.
+
+    Args:
+        task: What must keep working. Its model is not changed.
+        budget: The limits; by default a drop of at most 1 %.
+        out: Folder for the files and the report; it may not exist yet.
+        settings: Everything else.
+
+    Returns:
+        The report, as written to ``out/report.json``.
+
+    Raises:
+        InputError: Bad input: see the tree in `lilliput.errors`.
+        InternalError: A promise of ours was broken.
+    """
+    out, settings = Path(out), settings or Settings()
+    with (
+        fresh_folder(out, force=settings.force) as folder,
+        tempfile.TemporaryDirectory(prefix="lilliput-") as scratch,
+    ):
+        run = prepare(task, budget or Budget(), settings, Path(scratch))
+        _tell_forecast(run, out)
+        known = run.clock("profile", lambda: _profile(run))
+        trials = _trials(run, known)
+        settings.progress("plan", 0, 1)
+        chosen = run.clock(
+            "plan",
+            lambda: plan(known, run.targets, evaluate=trials, seed=settings.seed),
+        )
+        encodings = run.clock("apply", lambda: trials.encodings(chosen))
+        return _prove(run, known, chosen, encodings, folder=folder, out=out)
+
+
+def apply_plan(
+    plan: Plan,
+    task: Task,
+    budget: Budget | None = None,
+    *,
+    out: str | Path,
+    settings: Settings | None = None,
+) -> Report:
+    """Replays a plan on a task: recalibrates, exports, measures and judges anew.
+
+    Args:
+        plan: From an earlier run, for a model of the same architecture.
+        task: What must keep working; another checkpoint is welcome.
+        budget: The limits to judge; by default a drop of at most 1 %.
+        out: Folder for the files and the report.
+        settings: Everything else; the plan's own seed is used.
+
+    Raises:
+        PlanError: The plan does not fit the model.
+    """
+    out, settings = Path(out), settings or Settings()
+    with (
+        fresh_folder(out, force=settings.force) as folder,
+        tempfile.TemporaryDirectory(prefix="lilliput-") as scratch,
+    ):
+        run = prepare(task, budget or Budget(), settings, Path(scratch))
+        _tell_forecast(run, out)
+        known = run.clock("profile", lambda: _profile(run))
+        encodings = run.clock("apply", lambda: apply(plan, known))
+        return _prove(run, known, plan, encodings, folder=folder, out=out)
+
+
+def _tell_forecast(run: Run, out: Path) -> None:
+    drop = next((limit for limit in run.limits if limit.name == "drop"), None)
+    look = ONLY_LOOK
+    if run.split.proof:
+        look = run.ledger(out).peek(run.task.proof_hash(run.split.proof))
+    told = forecast(run.task, run.captured, run.split, Claim(run.metric, drop, look))
+    for line in told.lines:
+        run.settings.said(f"Forecast: {line}")
+
+
+def _profile(run: Run) -> Profile:
+    return profile(
+        run.task,
+        run.captured,
+        run.split,
+        row_factors=run.row_factors,
+        seed=run.settings.seed,
+        progress=run.settings.progress,
+    )
+
+
+def _trials(run: Run, known: Profile) -> Trials:
+    return Trials(
+        task=run.task,
+        profile=known,
+        bindings=run.bindings,
+        metric=run.metric,
+        search=run.split.search,
+        proof_size=len(run.split.proof),
+        arithmetic=run.arithmetic,
+        relative=bool(run.allowed_drop and run.allowed_drop[1]),
+    )
+
+
+def _prove(
+    run: Run,
+    known: Profile,
+    plan: Plan,
+    encodings: Mapping[str, Encoding],
+    *,
+    folder: Path,
+    out: Path,
+) -> Report:
+    """Export, measure, judge, report: the same for every way to a plan."""
+    settings = run.settings
+    settings.progress("export", 0, 1)
+    exported = run.clock("export", lambda: _export(run, plan, encodings, folder))
+    settings.progress("measure", 0, 1)
+    measurement, evidence = run.clock(
+        "measure",
+        lambda: measure(
+            run.original,
+            folder,
+            task=run.task,
+            proof=run.split.proof,
+            conditions=settings.conditions,
+        ),
+    )
+    fidelity = (
+        verify_answers(folder, run.task, encodings=encodings, subset=run.split.search[:64])
+        if run.split.search
+        else None
+    )
+    look = _look(run, evidence.proof_hash if evidence else "", folder, out)
+    judgement = judge(
+        run.limits,
+        measurement,
+        evidence=evidence,
+        metric=run.metric,
+        look=look,
+        seed=settings.seed,
+    )
+    run.check_untouched()
+    drop = judgement.drop and with_summaries(judgement.drop, run.task.summary)
+    found = Findings(
+        profile=known,
+        plan=plan,
+        encodings=encodings,
+        exported=exported,
+        measurement=measurement,
+        judgement=judgement,
+        fidelity=fidelity,
+        warnings=(*run.task.notes, *known.warnings, *exported.warnings),
+    )
+    result = assemble(run, found, drop=drop, look=look.number, out=out)
+    report(result, folder)
+    return result
+
+
+def _export(run: Run, plan: Plan, encodings: Mapping[str, Encoding], folder: Path) -> Exported:
+    return export(
+        run.bindings,
+        encodings,
+        model=run.task.model,
+        plan=plan,
+        folder=folder,
+        arithmetic=run.arithmetic,
+    )
+
+
+def _look(run: Run, proof_hash: str, folder: Path, out: Path) -> Look:
+    """Taken before anything is shown; the same files again are no new look."""
+    if not proof_hash:
+        return ONLY_LOOK
+    return run.ledger(out).look(proof_hash, file_entry(folder / RUNNABLE).sha256)
