@@ -1,0 +1,23 @@
+"""The rows of the benchmark: one file per kind of row, all listed in `ROWS`.
+
+A row yields its records as it measures them; it is handed the keys that are done and skips those.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from benchmarks.record import Record
+from benchmarks.rows import sites, whole
+
+Done = frozenset[tuple[str, str, int]]
+Row = Callable[[Done], Iterator[Record]]
+
+ROWS: dict[str, Row] = {
+    "minilm_sites": partial(sites.measure, "minilm_sites", "minilm"),
+    "minilm_whole_standard": partial(whole.standard, "minilm_whole_standard", "minilm"),
+    "minilm_whole_hqq": partial(whole.hqq_zstd, "minilm_whole_hqq", "minilm"),
+    "efficientnet_whole_standard": partial(
+        whole.standard, "efficientnet_whole_standard", "efficientnet"
+    ),
+    "efficientnet_whole_hqq": partial(whole.hqq_zstd, "efficientnet_whole_hqq", "efficientnet"),
+}
