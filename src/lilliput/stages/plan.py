@@ -124,10 +124,9 @@ def _curve(options: Sequence[Option], *, int8_only: bool) -> Curve:
     narrow = min(option.installed for option in options)
     kept = [o for o in options if not int8_only or o.installed == narrow]
     kept = kept if len(kept) > 1 else list(options[-2:])
-    steps, damage, storage = (
-        np.array([value(o) for o in kept])
-        for value in (lambda o: o.settings["step"], lambda o: o.damage, lambda o: o.storage)
-    )
+    steps = np.array([option.settings["step"] for option in kept])
+    damage = np.array([option.damage for option in kept])
+    storage = np.array([option.storage for option in kept])
     return curve(steps, damage, storage)
 
 

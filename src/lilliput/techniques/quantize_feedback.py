@@ -144,7 +144,7 @@ def automatic_dead_zone(step: float) -> float:
 
     Nothing at high rate; a tenth of a step near two bits per weight.
     """
-    return min(0.22, 0.1 * (step / 1.1) ** 1.5)
+    return float(min(0.22, 0.1 * (step / 1.1) ** 1.5))
 
 
 def _on_grid(values: Tensor, base: float) -> Tensor:

@@ -44,7 +44,8 @@ def inverse_factor(second: Tensor, damping: float = DAMPING) -> Tensor:
     """
     lower = torch.linalg.cholesky(damped(second, damping))
     inverse = torch.cholesky_inverse(lower)
-    return torch.linalg.cholesky(inverse, upper=True).to(torch.float32)
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor.to(torch.float32)
 
 
 def layer_damage(weight: Tensor, replaced: Tensor, second: Tensor) -> Tensor:
