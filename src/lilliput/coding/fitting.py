@@ -72,10 +72,11 @@ def fit_family(low: int, counts: Floats, split: int) -> FamilyChoice:
         split: The split the indices belong to.
     """
     costs, zero = _family_costs(split)
-    rows = np.clip(low + SHIFTS[:, None] + np.arange(len(counts)), 0, family.SCALES - 1)
-    plain = np.empty((len(SHAPE_CHOICES), len(SHIFTS)))
-    for at, row in enumerate(rows):
-        plain[:, at] = np.tensordot(costs[:, row, : counts.shape[1]], counts, 2)
+    place = SHIFTS[:, None] - SHIFTS[0] + np.arange(len(counts))  # (shifts, scales) in the window
+    window = np.clip(low + np.arange(SHIFTS[0], len(counts) + SHIFTS[-1]), 0, family.SCALES - 1)
+    products = costs[:, window, : counts.shape[1]] @ counts.T  # (shapes, window, scales)
+    plain = products[:, place, np.arange(len(counts))].sum(2)
+    rows = window[place]
     total, zeros = counts.sum(1), float(counts[:, 0].sum())
     factor = 2.0 ** (ZERO_CHOICES / 16)
     p = zero[:, rows][..., None]  # (shapes, shifts, scales, 1)

@@ -10,6 +10,7 @@ from lilliput.coding.centring import Centred
 from lilliput.errors import InternalError
 
 SAMPLE = 150_000  # codes looked at when layouts are compared
+SMALLEST = 256  # codes; below, row and column codes cannot pay
 FAMILY_BITS = 16  # shape and zero index
 
 
@@ -54,7 +55,7 @@ def choose(centred: Centred) -> Layout:
 
 def candidate_strides(rows: int, columns: int) -> list[tuple[int, int]]:
     """Pairs of row and column stride worth comparing."""
-    if rows == 1 or columns == 1:
+    if rows == 1 or columns == 1 or rows * columns < SMALLEST:
         return [(0, 0)]
     return [
         (row, column)

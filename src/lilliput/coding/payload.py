@@ -47,6 +47,8 @@ def draft_tensor(data: bytes, kind: np.dtype[np.generic], dims: tuple[int, ...])
         kind: Element type: any integer or float type of numpy of 1 to 8 bytes.
         dims: Shape; the first dimension makes the rows.
     """
+    if not data:
+        return _raw(data)
     rows = dims[0] if len(dims) > 1 else 1
     values = np.frombuffer(data, kind).reshape(rows, -1)
     if kind.kind in "iu" and kind.itemsize <= 4:
