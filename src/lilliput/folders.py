@@ -16,6 +16,7 @@ from lilliput.records import Artifact, FileEntry
 
 MANIFEST = "manifest.json"
 RUNNABLE = "model.onnx"
+CODES = "weights.onnx"  # of the weights-only path: the weights without a graph
 PACKED = "model.lilliput"
 WEIGHTS = "model.safetensors"
 PLAN = "plan.toml"

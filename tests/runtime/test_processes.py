@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from lilliput.errors import ContainerError, InternalError
-from lilliput.runtime.interleaved import Turns, _write_one_addition, latency_turns, memory_turns
+from lilliput.runtime.interleaved import Turns, latency_turns, memory_turns, write_one_addition
 from lilliput.runtime.processes import Worker, clean_environment
 
 
@@ -103,7 +103,9 @@ def test_more_work_takes_longer_and_more_weight_more_memory(tmp_path):
         assert np.median(b.milliseconds(batch[1], 20)) > np.median(a.milliseconds(batch[0], 20))
         turns = latency_turns((a, a), batch[0], seconds=0.05)
     assert turns.original.shape == turns.artifact.shape and turns.original.shape[0] >= 11
-    memory = memory_turns((large, large), batch[1], tmp_path, threads=1, rounds=2)
+    empty = tmp_path / "empty.onnx", write_one_addition(tmp_path / "empty.onnx")
+    openers = [lambda path=path: Worker(path, threads=1) for path in (large, empty[0])]
+    memory = memory_turns((openers[0],) * 2, batch[1], (openers[1], empty[1]), rounds=2)
     weight_bytes = 2048 * 2048 * 4
     assert np.all(memory.original > 0.9 * weight_bytes)
     assert np.all(memory.original < 6 * weight_bytes)
@@ -116,7 +118,7 @@ def test_ratios_are_of_the_rounds_medians():
 
 
 def test_the_empty_graph_runs(tmp_path):
-    _write_one_addition(tmp_path / "m.onnx")
+    write_one_addition(tmp_path / "m.onnx")
     with Worker(tmp_path / "m.onnx", threads=1) as worker:
         [found] = worker.run([np.array([2], np.float32)])
         assert found.tolist() == [4] and worker.peak_bytes() > 2**20

@@ -3,10 +3,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from words import ship, words_task
+from words import encode, ship, words_task
 
-from lilliput.errors import TaskError
+from lilliput.folders import fresh_folder
+from lilliput.records import Plan
+from lilliput.runtime.torch_processes import stored_state
+from lilliput.runtime.weights_file import write_weights
+from lilliput.stages.export import export_weights
 from lilliput.stages.measure import Conditions, measure
+from lilliput.stages.verify import verify_answers, verify_files
 
 QUICK = Conditions(batch=2, threads=1, seconds=0.2, memory_rounds=1, scoring_batch=16)
 
@@ -79,5 +84,30 @@ def test_without_targets_the_original_is_the_reference(tmp_path: Path):
     agree = evidence.original_classes == evidence.artifact_classes
     np.testing.assert_array_equal(evidence.artifact[:, 0], agree)
     assert evidence.labels == tuple(map(str, evidence.original_classes))
-    with pytest.raises(TaskError, match="no proof examples"):
-        measure(coarse.bindings.original.path, coarse.folder, task=task, proof=(), conditions=QUICK)
+    measurement, evidence = measure(
+        coarse.bindings.original.path, coarse.folder, task=task, proof=(), conditions=QUICK
+    )
+    assert evidence is None and measurement.artifact.score is None
+    assert measurement.artifact.storage_bytes > 0 and measurement.artifact.latency_ms.p50 > 0
+
+
+def test_the_weights_only_path_is_measured_in_pytorch(tmp_path: Path):
+    task = words_task(60)
+    encodings = encode(task.model, 2)
+    original = tmp_path / "original.onnx"
+    write_weights(stored_state(task.model), {}, original)
+    with fresh_folder(tmp_path / "out") as folder:
+        exported = export_weights(
+            encodings, model=task.model, plan=Plan(model_hash="0", steps=()), folder=folder
+        )
+    folder = tmp_path / "out"
+    assert verify_files(folder) == exported.artifact and exported.artifact.kind == "torch"
+    proof = task.split(0).proof
+    assert verify_answers(folder, task, encodings=encodings, subset=proof).decibels is None
+    measurement, evidence = measure(original, folder, task=task, proof=proof, conditions=QUICK)
+    assert 0 <= measurement.artifact.score < measurement.original.score + 1
+    assert measurement.artifact.storage_bytes < measurement.artifact.installed_bytes
+    own = sum(p.numel() for p in task.model.parameters())
+    assert measurement.original.parameters == measurement.artifact.parameters == own
+    assert measurement.artifact.latency_ms.p50 > 0 and measurement.artifact.macs is None
+    assert len(evidence.original) == len(proof)

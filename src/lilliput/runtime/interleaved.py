@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import onnx
 
 from lilliput.runtime.processes import Worker
 
+Opener = Callable[[], Worker]
 _WARM_UP = 3
 _FEWEST_ROUNDS = 11  # five are needed for any bound; more make it tight
 
@@ -60,40 +61,37 @@ def latency_turns(
 
 
 def memory_turns(
-    paths: tuple[Path, Path],
+    openers: tuple[Opener, Opener],
     arrays: Sequence[np.ndarray],
-    folder: Path,
+    empty: tuple[Opener, Sequence[np.ndarray]],
     *,
-    threads: int = 0,
     rounds: int = 5,
 ) -> Turns:
     """Peak resident bytes above the runtime's own: opening the file and a few calls.
 
     Each number is the peak of a fresh process that opened the file and ran it, less the peak of a
-    fresh process that opened and ran a graph of one addition (the runtime's own).
+    fresh process that opened and ran next to nothing (the runtime's own).
 
     Args:
-        paths: The original and the artifact.
+        openers: Start a process with the original and with the artifact.
         arrays: The batch that is run.
-        folder: Where the one-addition graph may be written.
-        threads: As for the artifact's worker.
+        empty: Starts a process with next to nothing, and what that is run on.
         rounds: How often; five are the fewest that allow a 95 % bound.
     """
-    empty = folder / "one_addition.onnx"
-    _write_one_addition(empty)
-    own = min(_peak(empty, [np.ones(1, np.float32)], threads) for _ in range(3))
-    peaks = [[_peak(path, arrays, threads) for path in paths] for _ in range(rounds)]
+    own = min(_peak(*empty) for _ in range(3))
+    peaks = [[_peak(opener, arrays) for opener in openers] for _ in range(rounds)]
     above = np.maximum(np.array(peaks, np.int64) - own, 1)  # (rounds, 2)
     return Turns(above[:, 0], above[:, 1])
 
 
-def _peak(path: Path, arrays: Sequence[np.ndarray], threads: int) -> int:
-    with Worker(path, threads=threads) as worker:
+def _peak(opener: Opener, arrays: Sequence[np.ndarray]) -> int:
+    with opener() as worker:
         worker.milliseconds(arrays, _WARM_UP)
         return worker.peak_bytes()
 
 
-def _write_one_addition(path: Path) -> None:
+def write_one_addition(path: Path) -> list[np.ndarray]:
+    """Writes the smallest graph, y = x + x on one number, and returns an input for it."""
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     graph = helper.make_graph(
         [helper.make_node("Add", ["x", "x"], ["y"])],
@@ -103,6 +101,7 @@ def _write_one_addition(path: Path) -> None:
     )
     opset = [helper.make_opsetid("", 20)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    return [np.ones(1, np.float32)]
 
 
 def percentiles(milliseconds: np.ndarray) -> tuple[float, float]:

@@ -42,7 +42,13 @@ class Worker:
         opening = {"path": str(path.resolve()), "threads": threads}
         self._start("lilliput.runtime.worker", opening, timeout)
 
-    def _start(self, module: str, opening: dict[str, Any], timeout: float) -> None:
+    def _start(
+        self,
+        module: str,
+        opening: dict[str, Any],
+        timeout: float,
+        arrays: Sequence[np.ndarray] = (),
+    ) -> None:
         self.timeout = timeout
         self._expired = False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -54,7 +60,7 @@ class Worker:
             env=clean_environment(),
         )
         try:
-            answer, _ = self._ask(opening)
+            answer, _ = self._ask(opening, arrays)
             if "error" in answer:
                 raise ContainerError(answer["error"])
         except LilliputError:

@@ -10,12 +10,14 @@ from lilliput.coding import PackStats, pack
 from lilliput.continuing import save_weights
 from lilliput.environment import versions
 from lilliput.errors import InternalError
-from lilliput.folders import MANIFEST, PACKED, PLAN, RUNNABLE, WEIGHTS, file_entry
+from lilliput.folders import CODES, MANIFEST, PACKED, PLAN, RUNNABLE, WEIGHTS, file_entry
 from lilliput.model.encodings import Encoding
 from lilliput.plans import plan_to_toml
-from lilliput.records import Artifact, Plan
+from lilliput.records import Artifact, FileEntry, Plan
 from lilliput.runtime.onnx_bind import Bindings
 from lilliput.runtime.onnx_encode import Arithmetic, write_encodings
+from lilliput.runtime.torch_processes import stored_state
+from lilliput.runtime.weights_file import write_weights
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,48 @@ def export(
     runnable = folder / RUNNABLE
     warnings = write_encodings(bindings, encodings, runnable, arithmetic=arithmetic)
     packed = pack(runnable, folder / PACKED)
-    save_weights(compressed_state(model, encodings), folder / WEIGHTS)
-    (folder / PLAN).write_text(plan_to_toml(plan), encoding="utf-8")
     artifact = Artifact(
-        files={name: file_entry(folder / name) for name in (RUNNABLE, PACKED, WEIGHTS, PLAN)},
+        files=_write_rest(RUNNABLE, encodings, model, plan, folder),
         inputs=bindings.original.inputs,
         outputs=bindings.original.outputs,
         plan=plan,
         versions=versions(),
     )
-    (folder / MANIFEST).write_text(artifact.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    _write_manifest(artifact, folder)
     return Exported(artifact, tuple(warnings), packed)
+
+
+def export_weights(
+    encodings: Mapping[str, Encoding], *, model: nn.Module, plan: Plan, folder: Path
+) -> Exported:
+    """The weights-only path: no graph, PyTorch runs the user's class with the packed weights.
+
+    Writes ``weights.onnx`` (integers and steps, no nodes) in the place of ``model.onnx``; the rest
+    is as for `export`.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    write_weights(stored_state(model), encodings, folder / CODES)
+    packed = pack(folder / CODES, folder / PACKED)
+    files = _write_rest(CODES, encodings, model, plan, folder)
+    artifact = Artifact(kind="torch", files=files, plan=plan, versions=versions())
+    _write_manifest(artifact, folder)
+    return Exported(artifact, (), packed)
+
+
+def _write_rest(
+    runnable: str, encodings: Mapping[str, Encoding], model: nn.Module, plan: Plan, folder: Path
+) -> dict[str, FileEntry]:
+    """PyTorch weights and plan; returns the entries of all shipped files."""
+    save_weights(compressed_state(model, encodings), folder / WEIGHTS)
+    (folder / PLAN).write_text(plan_to_toml(plan), encoding="utf-8")
+    return {name: file_entry(folder / name) for name in (runnable, PACKED, WEIGHTS, PLAN)}
+
+
+def _write_manifest(artifact: Artifact, folder: Path) -> None:
+    text = artifact.model_dump_json(indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def compressed_state(model: nn.Module, encodings: Mapping[str, Encoding]) -> dict[str, Tensor]:

@@ -1,24 +1,33 @@
 """measure: what both files answer and what they cost, in fresh processes."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lilliput.batches import Batch, flatten_inputs
 from lilliput.environment import cores
-from lilliput.errors import TaskError
+from lilliput.errors import InternalError
 from lilliput.evidence import Evidence
-from lilliput.folders import PACKED, RUNNABLE
+from lilliput.folders import CODES, PACKED, RUNNABLE, read_manifest
 from lilliput.metrics import Metric, predicted_classes, score_rows
 from lilliput.records import Latency, Measurement, Sizes
-from lilliput.runtime.interleaved import latency_turns, memory_turns, percentiles
+from lilliput.runtime.interleaved import (
+    Opener,
+    latency_turns,
+    memory_turns,
+    percentiles,
+    write_one_addition,
+)
 from lilliput.runtime.onnx_count import count_macs, count_parameters
 from lilliput.runtime.processes import Worker
+from lilliput.runtime.torch_processes import TorchWorker
+from lilliput.runtime.weights_file import write_weights
 from lilliput.statistics import ratio_bound
 from lilliput.task import Task, evaluating
 
@@ -56,65 +65,82 @@ def measure(
     task: Task,
     proof: Sequence[int],
     conditions: Conditions | None = None,
-) -> tuple[Measurement, Evidence]:
+) -> tuple[Measurement, Evidence | None]:
     """Scores, sizes, memory and latency of the original's ONNX export and of the artifact.
 
     Args:
-        original: The original's ONNX export.
-        folder: Folder of the artifact: ``model.onnx`` and ``model.lilliput``.
+        original: The original's ONNX export; on the weights-only path its weights, as
+            `write_weights` wrote them.
+        folder: Folder of the artifact, with its manifest.
         task: Examples and metric.
         proof: Examples that judge, by their places in the task.
         conditions: Batch size, threads, effort.
 
     Returns:
-        The measurement, and the rows of both files on the same examples.
+        The measurement, and the rows of both files on the same examples; None without examples.
 
     Raises:
         ContainerError: The runtime cannot open a file.
         InternalError: A process died or did not answer in time.
-        TaskError: There are no proof examples, or the metric does not fit them.
+        TaskError: The metric does not fit the examples.
     """
     conditions = conditions or Conditions()
-    paths = (original, folder / RUNNABLE)
-    threads = conditions.stated_threads
-    with (
-        Worker(paths[0], threads=threads, timeout=conditions.timeout) as before,
-        Worker(paths[1], threads=threads, timeout=conditions.timeout) as after,
-    ):
-        scored = _score((before, after), task, proof, conditions)
-        batch = _typical_batch(task, proof, conditions.batch)
-        latency = latency_turns((before, after), batch, seconds=conditions.seconds)
+    manifest = read_manifest(folder)
+    paths = (original, folder / (RUNNABLE if manifest.kind == "onnx" else CODES))
+    batch = _typical_batch(task, proof, conditions.batch)
     with tempfile.TemporaryDirectory() as scratch:
-        memory = memory_turns(
-            paths, batch, Path(scratch), threads=threads, rounds=conditions.memory_rounds
+        start, empty = _starters(manifest.kind, task, conditions, Path(scratch))
+        openers = partial(start, paths[0]), partial(start, paths[1])
+        with openers[0]() as before, openers[1]() as after:
+            scores, evidence = _score((before, after), task, proof, conditions)
+            latency = latency_turns((before, after), batch, seconds=conditions.seconds)
+        memory = memory_turns(openers, batch, empty, rounds=conditions.memory_rounds)
+    single = _typical_batch(task, proof, 1) if manifest.kind == "onnx" else None
+    costs = [
+        _costs(*turns, conditions)
+        for turns in (
+            (latency.original, memory.original),
+            (latency.artifact, memory.artifact),
         )
-    single = _typical_batch(task, proof, 1)
+    ]
+    costs[1]["storage_bytes"] = (folder / PACKED).stat().st_size
+    sizes = [
+        _sizes(path, score, single).model_copy(update=cost)
+        for path, score, cost in zip(paths, scores, costs, strict=True)
+    ]
     measurement = Measurement(
-        original=_sizes(paths[0], scored.scores[0], single).model_copy(
-            update=_costs(latency.original, memory.original, conditions)
-        ),
-        artifact=_sizes(paths[1], scored.scores[1], single).model_copy(
-            update={
-                **_costs(latency.artifact, memory.artifact, conditions),
-                "storage_bytes": (folder / PACKED).stat().st_size,
-            }
-        ),
+        original=sizes[0],
+        artifact=sizes[1],
         latency_ratio=ratio_bound(latency.ratios),
         memory_ratio=ratio_bound(memory.ratios),
     )
-    return measurement, scored.evidence
+    return measurement, evidence
 
 
-@dataclass(frozen=True)
-class _Scored:
-    scores: tuple[float, float]
-    evidence: Evidence
+def _starters(
+    kind: str, task: Task, conditions: Conditions, scratch: Path
+) -> tuple[Callable[[Path], Worker], tuple[Opener, Sequence[np.ndarray]]]:
+    """How to start a process with a file, and one with next to nothing to run."""
+    threads, timeout = conditions.stated_threads, conditions.timeout
+    empty = scratch / "empty.onnx"
+    if kind == "onnx":
+        start = partial(Worker, threads=threads, timeout=timeout)
+        return start, (partial(start, empty), write_one_addition(empty))
+    write_weights({}, {}, empty)
+    torch_start = partial(
+        TorchWorker, model=task.model, inputs=task.sample(1), threads=threads, timeout=timeout
+    )
+    one = torch.ones(1)
+    nothing = partial(torch_start, empty, model=nn.Identity(), inputs=one)
+    return torch_start, (nothing, [one.numpy()])
 
 
 def _score(
     workers: tuple[Worker, Worker], task: Task, proof: Sequence[int], conditions: Conditions
-) -> _Scored:
+) -> tuple[tuple[float, float] | tuple[None, None], Evidence | None]:
     """Runs both files over the proof examples; one batch is in memory at a time."""
+    if not len(proof):
+        return (None, None), None
     metric: Metric | None = None
     answers = _Answers()
     place = _output_place(task, proof)
@@ -122,17 +148,15 @@ def _score(
         metric = metric or task.resolve_metric(outputs[0])
         answers.add(metric, batch, outputs, task)
     if metric is None:
-        raise TaskError("there are no proof examples", "give more examples")
+        raise InternalError(f"the task made no batch of {len(proof)} proof examples")
     evidence = answers.evidence(task.proof_hash(proof))
-    scores = metric.aggregate(evidence.original), metric.aggregate(evidence.artifact)
-    return _Scored((float(scores[0]), float(scores[1])), evidence)
+    before, after = metric.aggregate(evidence.original), metric.aggregate(evidence.artifact)
+    return (float(before), float(after)), evidence
 
 
 def _output_place(task: Task, proof: Sequence[int]) -> int:
     """Which of the file's outputs is scored; read off one call of the model itself."""
-    first = next(iter(task.batches(proof[:1], 1)), None)
-    if first is None:
-        raise TaskError("there are no proof examples", "give more examples")
+    first = next(iter(task.batches(proof[:1], 1)))
     with evaluating(task.model), torch.no_grad():
         return task.output_index(task.run(task.model, first.inputs))
 
@@ -195,6 +219,8 @@ def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
 def _typical_batch(task: Task, proof: Sequence[int], size: int) -> list[np.ndarray]:
     """A batch around the median length: examples are sorted by length within `task.batches`."""
     chosen = [*proof[: max(size, 64)]]
+    if not chosen:
+        return flatten_inputs(task.sample(size))
     while len(chosen) < size:
         chosen += chosen
     ordered = list(task.batches(chosen, 1))
@@ -203,15 +229,15 @@ def _typical_batch(task: Task, proof: Sequence[int], size: int) -> list[np.ndarr
     return flatten_inputs(next(iter(task.batches(picked, size))).inputs)
 
 
-def _sizes(path: Path, score: float, single: Sequence[np.ndarray]) -> Sizes:
+def _sizes(path: Path, score: float | None, single: Sequence[np.ndarray] | None) -> Sizes:
     """What is exact about a file; the original is stored as it is installed."""
     size = path.stat().st_size
     return Sizes(
         storage_bytes=size,
         installed_bytes=size,
-        score=score if np.isfinite(score) else None,
+        score=score if score is not None and np.isfinite(score) else None,
         parameters=count_parameters(path),
-        macs=count_macs(path, single),
+        macs=None if single is None else count_macs(path, single),
     )
 
 

@@ -9,12 +9,13 @@ import numpy as np
 from lilliput.batches import flatten_inputs
 from lilliput.coding import unpack
 from lilliput.errors import ContainerError
-from lilliput.folders import PACKED, RUNNABLE, file_entry, read_manifest
+from lilliput.folders import CODES, PACKED, RUNNABLE, file_entry, read_manifest
 from lilliput.model.calls import run_with
 from lilliput.model.encodings import Encoding
 from lilliput.records import Artifact, Fidelity
 from lilliput.runtime.fidelity import fidelity
 from lilliput.runtime.processes import Worker
+from lilliput.runtime.torch_processes import TorchWorker
 from lilliput.task import Task
 
 
@@ -44,8 +45,9 @@ def verify_files(folder: Path, *, max_bytes: int = 4 * 2**30) -> Artifact:
         with tempfile.TemporaryDirectory() as scratch:
             unpacked = unpack(folder / PACKED, Path(scratch) / "unpacked", max_bytes=max_bytes)
             found = {path.name: file_entry(path) for path in unpacked}
-        if found.get(RUNNABLE) != manifest.files[RUNNABLE]:
-            raise ContainerError(f"{PACKED} does not unpack to {RUNNABLE}")
+        runnable = RUNNABLE if manifest.kind == "onnx" else CODES
+        if found.get(runnable) != manifest.files.get(runnable):
+            raise ContainerError(f"{PACKED} does not unpack to {runnable}")
     return manifest
 
 
@@ -69,10 +71,16 @@ def verify_answers(
     replaced = {name: encoding.decode() for name, encoding in encodings.items()}
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        with Worker(folder / RUNNABLE) as worker:
+        with _open(folder, task) as worker:
             for batch in task.batches(subset, batch_size):
                 raw = run_with(task.model, replaced, batch.inputs, run=task.run)
                 answer = worker.run(flatten_inputs(batch.inputs))[task.output_index(raw)]
                 yield task.pick(raw).float().numpy(), answer
 
     return fidelity(pairs())
+
+
+def _open(folder: Path, task: Task) -> Worker:
+    if read_manifest(folder).kind == "onnx":
+        return Worker(folder / RUNNABLE)
+    return TorchWorker(folder / CODES, task.model, inputs=task.sample(1))

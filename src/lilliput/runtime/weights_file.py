@@ -1,0 +1,98 @@
+"""Encoded weights without a graph: an ONNX file of initializers, for models that PyTorch runs.
+
+The file has no nodes. It can be packed, unpacked and counted like any other ONNX file.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from torch import Tensor
+
+from lilliput.errors import ContainerError, OutputError
+from lilliput.model.encodings import Encoding, Grid
+
+_ENTRY = "lilliput.weights"
+
+
+def write_weights(
+    state: Mapping[str, Tensor], encodings: Mapping[str, Encoding], path: Path
+) -> None:
+    """Writes a state: integers with their steps where a tensor is a grid, else the tensor.
+
+    Args:
+        state: Name -> tensor; names of one tensor under several names come from the caller once.
+        encodings: Name -> what became of it.
+        path: The file.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    entries: dict[str, dict[str, object]] = {}
+    for name, value in state.items():
+        encoding = encodings.get(name)
+        dtype = str(value.dtype).removeprefix("torch.")
+        if isinstance(encoding, Grid):
+            entries[name] = {"shape": list(encoding.shape), "turned": encoding.transposed}
+            tensors[f"{name}.codes"] = encoding.codes.numpy()
+            tensors[f"{name}.rows"] = encoding.row_steps.numpy()
+            if encoding.column_steps is not None:
+                tensors[f"{name}.columns"] = encoding.column_steps.numpy()
+        else:
+            entries[name] = {}
+            tensors[name] = _array(value if encoding is None else encoding.decode())
+        entries[name]["dtype"] = dtype
+    initializers = [onnx.numpy_helper.from_array(array, name) for name, array in tensors.items()]
+    graph = onnx.helper.make_graph([], "weights", [], [], initializers)
+    opset = [onnx.helper.make_opsetid("", 20)]
+    proto = onnx.helper.make_model(
+        graph, opset_imports=opset, ir_version=10, producer_name="lilliput"
+    )
+    onnx.helper.set_model_props(proto, {_ENTRY: json.dumps(entries)})
+    try:
+        path.write_bytes(proto.SerializeToString(deterministic=True))
+    except OSError as error:
+        raise OutputError(f"cannot write {path.name}: {error.strerror}") from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The decoded tensors of a file that `write_weights` wrote.
+
+    Raises:
+        ContainerError: It is no such file.
+    """
+    try:
+        proto = onnx.load(path, load_external_data=False)
+        entries = json.loads({p.key: p.value for p in proto.metadata_props}[_ENTRY])
+    except (OSError, DecodeError, KeyError, ValueError) as error:
+        raise ContainerError(f"{path.name} holds no weights of Lilliput's") from error
+    arrays = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    return {name: _decoded(name, entry, arrays) for name, entry in entries.items()}
+
+
+def _decoded(name: str, entry: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> Tensor:
+    dtype = getattr(torch, str(entry["dtype"]))
+    if f"{name}.codes" not in arrays:
+        return torch.from_numpy(arrays[name].copy()).to(dtype)
+    codes, rows = arrays[f"{name}.codes"], arrays[f"{name}.rows"]
+    columns = arrays.get(f"{name}.columns")
+    shape = entry["shape"]
+    grid = Grid(
+        torch.from_numpy(codes.copy()),
+        torch.from_numpy(rows.copy()),
+        None if columns is None else torch.from_numpy(columns.copy()),
+        tuple(shape) if isinstance(shape, list) else (),
+        bool(entry["turned"]),
+    )
+    return grid.decode().to(dtype)
+
+
+def _array(value: Tensor) -> np.ndarray:
+    """As NumPy; bfloat16, which NumPy lacks, as float32."""
+    value = value.detach().cpu().contiguous()
+    return np.asarray((value.float() if value.dtype == torch.bfloat16 else value).numpy())
