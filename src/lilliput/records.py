@@ -111,23 +111,26 @@ class LimitResult(Record):
 
 
 class ClassChange(Record):
-    """How one class fared. `score` columns are accuracy (or agreement) within the class."""
+    """How one class fared: accuracy (or agreement) within it. None where it was not a number."""
 
     label: str
     examples: int
-    original: float
-    artifact: float
+    original: float | None
+    artifact: float | None
     flips: int
 
 
 class WorstExample(Record):
-    """An example on which the artifact lost most against the original."""
+    """An example on which the artifact lost most against the original.
+
+    `original` and `artifact` are its scores; None where a file's answer was not a number.
+    """
 
     index: int
     label: str | None
     summary: str
-    original: float
-    artifact: float
+    original: float | None
+    artifact: float | None
 
 
 class Drop(Record):
@@ -197,7 +200,7 @@ class Fidelity(Record):
     """
 
     decibels: float | None
-    largest_difference: float
+    largest_difference: float | None
     examples: int
 
 
@@ -231,7 +234,32 @@ class Measurement(Record):
 
 
 class Report(Record):
-    """Everything that `report.json` holds. Its JSON schema is committed under docs/."""
+    """Everything that `report.json` holds. Its JSON schema is `docs/report.schema.json`.
+
+    Attributes:
+        schema_: Format of this record; ``schema`` in the file.
+        budget: Name of a limit -> what the user wrote.
+        task: Name of the task.
+        original: Measured sizes and score of the original's ONNX export.
+        artifact: Measured sizes and score of the shipped files.
+        source_checkpoint_bytes: Size of the checkpoint the user came with.
+        limits: Every limit with its verdict.
+        drop: Worsening of the score; None when there was nothing to score.
+        fidelity: How well the artifact reproduces PyTorch's compressed model.
+        files: Shipped files, without the reports.
+        verdict: The worst of the limits' verdicts: missed, then unproved, then proved.
+        summary: The verdict in two or three sentences.
+        reasons: Why the verdict is what it is, and what would settle an open one.
+        warnings: What the reader should know before trusting the numbers.
+        plan: What was done.
+        sites: What became of each site, in the order of the model.
+        splits: Name of a subset (``calibration``, ``search``, ``proof``) -> number of examples.
+        looks: Name of a subset -> how often it was used.
+        environment: What it ran on: machine, system, versions.
+        seconds: Name of a stage -> how long it took.
+        command: The exact command that repeats the run.
+        seed: Seed of everything random.
+    """
 
     schema_: Literal["lilliput-report/1"] = Field("lilliput-report/1", alias="schema")
     budget: dict[str, str]

@@ -1,0 +1,1 @@
+"""The page `report.html`: templates, style, script and the vendored chart library."""

@@ -1,0 +1,194 @@
+"""What the page says, section by section, as plain values for the templates."""
+
+import re
+from itertools import islice
+from typing import Any
+
+from lilliput.records import LimitResult, Report, Step
+from lilliput.stages import wording
+from lilliput.stages.report_page import charts
+from lilliput.stages.summary import summary_sentence
+
+_SPLIT_USES = {
+    "calibration": "shows how each layer is used; steers the rounding, judges nothing",
+    "search": "may steer which settings are chosen",
+    "proof": "touched only by the finished file; decides the verdict",
+}
+_STAGES = ("capture", "profile", "plan", "apply", "recover", "export", "measure", "judge")
+_MOST_LINES = 50
+
+
+def page_view(report: Report, rows: int) -> dict[str, Any]:
+    """Everything the templates read except style, scripts and chart data.
+
+    Args:
+        report: What was measured and judged.
+        rows: Most rows of any list.
+    """
+    return {
+        **_head(report),
+        "limits": [_limit(report, limit) for limit in report.limits],
+        "reasons": _lines(report.reasons),
+        "warnings": _lines(report.warnings),
+        "pairs": wording.pairs(report),
+        "scores": next((pair for pair in wording.pairs(report) if pair.key == "score"), None),
+        "latency": report.artifact.latency_ms or report.original.latency_ms,
+        "checkpoint": report.source_checkpoint_bytes,
+        "drop": _drop(report),
+        "sites": report.sites[:rows],
+        "all_sites": len(report.sites),
+        "average_bits": _average_bits(report),
+        "classes": charts.class_rows(report)[:rows],
+        "all_classes": 0 if report.drop is None else len(report.drop.per_class),
+        "worst": () if report.drop is None else report.drop.worst[: min(rows, _MOST_LINES)],
+        "steps": [_step(step, rows) for step in report.plan.steps[:rows]],
+        "plan": report.plan,
+        "fidelity": report.fidelity,
+        "seconds": _seconds(report, rows),
+        "hygiene": _hygiene(report, rows),
+        "environment": _entries(report.environment, rows),
+        "files": _entries(report.files, rows),
+        "command": wording.clean(report.command, 4000),
+        "seed": report.seed,
+        "rows": rows,
+    }
+
+
+def _head(report: Report) -> dict[str, Any]:
+    sentences = wording.clean(report.summary or summary_sentence(report), 1200)
+    first, *rest = re.split(r"(?<=[.!?])\s+", sentences, maxsplit=1)
+    return {
+        "task": wording.clean(report.task),
+        "verdict": report.verdict,
+        "verdict_title": wording.VERDICT_TITLES[report.verdict],
+        "headline": first,
+        "details": rest[0] if rest else "",
+        "figures": _figures(report),
+    }
+
+
+def _figures(report: Report) -> list[dict[str, str]]:
+    """The three or four numbers that a hurried reader wants."""
+    wanted = ("storage_bytes", "memory_bytes", "latency_ms.p50")
+    figures = [
+        {
+            "title": pair.title,
+            "value": pair.artifact_text,
+            "note": _note(pair),
+        }
+        for pair in wording.pairs(report)
+        if pair.key in wanted and pair.artifact is not None
+    ]
+    drop = report.drop
+    if drop is not None and drop.upper is not None:
+        figures.append(
+            {
+                "title": "Loss of quality",
+                "value": f"≤ {wording.drop_number(drop.upper, wording.report_unit(report))}",
+                "note": f"{wording.number(100 * drop.confidence)} % sure, "
+                f"{wording.count(drop.examples)} examples",
+            }
+        )
+    return figures
+
+
+def _note(pair: wording.Pair) -> str:
+    if pair.original is None:
+        return "original not measured"
+    return f"was {pair.original_text}" + (f" ({wording.times(pair.ratio)})" if pair.ratio else "")
+
+
+def _limit(report: Report, limit: LimitResult) -> dict[str, Any]:
+    unit = wording.report_unit(report)
+    exact = limit.lower == limit.upper
+    bounds = [wording.limit_number(limit, value, unit) for value in (limit.lower, limit.upper)]
+    return {
+        "title": wording.LIMIT_TITLES[limit.name],
+        "name": limit.name,
+        "asked": wording.limit_asked(limit, unit),
+        "value": wording.limit_number(limit, limit.value, unit),
+        "bounds": "" if exact else f"{bounds[0]} to {bounds[1]}",
+        "verdict": limit.verdict,
+        "verdict_title": wording.VERDICT_TITLES[limit.verdict],
+        "reason": wording.clean(limit.reason, 600),
+    }
+
+
+def _drop(report: Report) -> dict[str, Any] | None:
+    drop, picture = report.drop, charts.interval(report)
+    if drop is None or picture is None:
+        return None
+    unit = wording.report_unit(report)
+    estimate = drop.estimate or 0.0
+
+    def text(value: float | None) -> str:
+        return wording.drop_number(value, unit)
+
+    return {
+        "picture": picture | {"ticks": [(at, text(tick)) for at, tick in picture["ticks"]]},
+        "record": drop,
+        "metric": wording.clean(drop.metric, 60),
+        "estimate": text(drop.estimate),
+        "lower": text(drop.lower),
+        "upper": text(drop.upper),
+        "limit": None if picture["limit"] is None else text(picture["limit_value"]),
+        "confidence": wording.number(100 * drop.confidence),
+        "better": wording.drop_number(-estimate, unit) if estimate < 0 else "",
+    }
+
+
+def _average_bits(report: Report) -> float | None:
+    """Bits per weight over all sites, weighted by their sizes."""
+    sizes = [(site.bits, _weights(site.shape)) for site in report.sites]
+    total = sum(weights for bits, weights in sizes if bits is not None)
+    return sum((bits or 0) * weights for bits, weights in sizes) / total if total else None
+
+
+def _weights(shape: tuple[int, ...]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def _step(step: Step, rows: int) -> dict[str, Any]:
+    return {
+        "technique": wording.clean(step.technique, 80),
+        "settings": [
+            (wording.clean(name, 60), wording.clean(str(value), 120))
+            for name, value in islice(sorted(step.settings.items()), rows)
+        ],
+        "count": len(step.where),
+        "where": [wording.clean(name, charts.NAME_LENGTH) for name in step.where[:rows]],
+    }
+
+
+def _hygiene(report: Report, rows: int) -> list[dict[str, Any]]:
+    known = [name for name in _SPLIT_USES if name in report.splits or name in report.looks]
+    others = sorted((set(report.splits) | set(report.looks)) - set(known))
+    return [
+        {
+            "name": wording.clean(name, 60),
+            "examples": report.splits.get(name),
+            "looks": report.looks.get(name),
+            "use": _SPLIT_USES.get(name, ""),
+        }
+        for name in (known + others)[:rows]
+    ]
+
+
+def _seconds(report: Report, rows: int) -> list[tuple[str, float]]:
+    """Stages in the order in which they run."""
+    rank = {name: place for place, name in enumerate(_STAGES)}
+    entries = sorted(report.seconds.items(), key=lambda entry: (rank.get(entry[0], 99), entry[0]))
+    return _entries(dict(entries), rows)
+
+
+def _lines(texts: tuple[str, ...]) -> list[str]:
+    shown = [wording.clean(text, 600) for text in texts[:_MOST_LINES]]
+    hidden = len(texts) - len(shown)
+    return [*shown, f"… and {hidden} more in report.json"] if hidden > 0 else shown
+
+
+def _entries(mapping: dict[str, Any], rows: int) -> list[tuple[str, Any]]:
+    return [(wording.clean(name), value) for name, value in islice(mapping.items(), rows)]

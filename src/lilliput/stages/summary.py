@@ -1,0 +1,134 @@
+"""The outcome in a sentence and in a terminal table."""
+
+import math
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lilliput.records import Drop, Report, VerdictWord
+from lilliput.stages import wording
+
+SYMBOLS: dict[VerdictWord, str] = {"proved": "✔", "unproved": "?", "missed": "✘"}
+_STYLES: dict[VerdictWord, str] = {
+    "proved": "bold green",
+    "unproved": "bold yellow",
+    "missed": "bold red",
+}
+
+
+def shipped_name(report: Report) -> str:
+    """The file to ship: the packed one where there is one."""
+    packed = sorted(name for name in report.files if name.endswith(".lilliput"))
+    runnable = sorted(name for name in report.files if name.endswith((".onnx", ".safetensors")))
+    return wording.clean((packed + runnable + ["the compressed model"])[0])
+
+
+def summary_sentence(report: Report, folder: Path | None = None) -> str:
+    """The verdict for a reader who is no expert, in two or three sentences.
+
+    Args:
+        report: What was measured and judged; its own `summary` is not read.
+        folder: Where the files are, to be named before the file; None names the file alone.
+    """
+    name = shipped_name(report)
+    path = str(folder / name) if folder is not None and name in report.files else name
+    gone = wording.bytes_gone(report.original.storage_bytes, report.artifact.storage_bytes)
+    opening = {
+        "proved": f"Ship {path}",
+        "unproved": f"{path} is not proved yet",
+        "missed": f"Do not ship {path}",
+    }[report.verdict]
+    opening = opening[0].upper() + opening[1:] if name not in report.files else opening
+    sentences = [f"{opening}: {gone}." if gone else f"{opening}."]
+    sentences += [s for s in (_drop_sentence(report), *_open_limits(report)) if s]
+    return " ".join(sentences)
+
+
+def _drop_sentence(report: Report) -> str:
+    drop = report.drop
+    if drop is None:
+        return "How much the answers suffered was not measured."
+    examples = wording.count(drop.examples)
+    if drop.upper is None or not math.isfinite(drop.upper):
+        return f"{examples} examples are too few to say how much worse its answers can be."
+    sure = f"{wording.number(100 * drop.confidence)} % sure"
+    return f"On {examples} examples like yours {_at_most(report, drop)}, {sure}."
+
+
+def _at_most(report: Report, drop: Drop) -> str:
+    unit = wording.report_unit(report)
+    upper = drop.upper or 0.0
+    metric = wording.clean(drop.metric)
+    if unit == "points" and "agreement" in metric.lower():
+        return f"at most {wording.number(100 * upper, 2)} of 100 answers differ from the original's"
+    if unit == "points" and drop.method in ("score", "exact") and upper >= 0:
+        return f"at most {wording.number(100 * upper, 2)} of 100 answers get worse on balance"
+    if upper < 0:
+        return f"{metric} gets better by at least {wording.drop_number(-upper, unit)}"
+    return f"{metric} gets worse by at most {wording.drop_number(upper, unit)}"
+
+
+def _open_limits(report: Report) -> list[str]:
+    """A sentence for each limit that does not hold, missed ones first."""
+    order = sorted(report.limits, key=lambda limit: limit.verdict != "missed")
+    words = {"missed": "missed", "unproved": "not proved"}
+    return [
+        f"{wording.LIMIT_TITLES[limit.name]} {words[limit.verdict]}: {_closed(limit.reason)}"
+        for limit in order
+        if limit.verdict != "proved"
+    ]
+
+
+def _closed(sentence: str) -> str:
+    text = wording.clean(sentence.strip(), 400)
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def summary_table(report: Report, folder: Path | None = None) -> RenderableType:
+    """What the terminal shows at the end: verdict, limits, sizes, paths.
+
+    Args:
+        report: What was measured and judged.
+        folder: Where the report and the artifact were written; None leaves the paths out.
+    """
+    word = wording.VERDICT_TITLES[report.verdict].upper()
+    head = Text(f" {SYMBOLS[report.verdict]} {word} ", style=f"{_STYLES[report.verdict]} reverse")
+    parts: list[RenderableType] = [head, Text(report.summary or summary_sentence(report, folder))]
+    if report.limits:
+        parts += [Text(), _limit_table(report)]
+    parts += [Text(), _size_table(report)]
+    if folder is not None:
+        parts += [Text(), _paths(report, folder)]
+    return Group(*parts)
+
+
+def _limit_table(report: Report) -> Table:
+    table = Table("limit", "asked", "measured", "at most", "verdict", box=None, pad_edge=False)
+    unit = wording.report_unit(report)
+    for limit in report.limits:
+        verdict = f"{SYMBOLS[limit.verdict]} {limit.verdict}"
+        table.add_row(
+            Text(wording.LIMIT_TITLES[limit.name]),
+            Text(wording.limit_asked(limit, unit)),
+            Text(wording.limit_number(limit, limit.value, unit)),
+            Text(wording.limit_number(limit, limit.upper, unit)),
+            Text(verdict, style=_STYLES[limit.verdict]),
+        )
+    return table
+
+
+def _size_table(report: Report) -> Table:
+    table = Table("", "original", "compressed", "of it", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for pair in wording.pairs(report):
+        cells = (pair.title, pair.original_text, pair.artifact_text, wording.share(pair.ratio))
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _paths(report: Report, folder: Path) -> Text:
+    names = ["report.html", *sorted(report.files)]
+    return Text("\n".join(str(folder / wording.clean(name)) for name in names))
