@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lilliput.runtime.onnx_bind import _factor, _order, _rows_in, bind
+from lilliput.runtime.onnx_bind import bind
+from lilliput.runtime.onnx_match import factor_of, order, rows_in
 
 
 def pieces(sample, parameter):
@@ -47,9 +48,9 @@ def test_a_folded_batch_norm_is_a_factor_per_channel(convolutions):
     np.testing.assert_allclose(piece.factor.reshape(-1), wanted.detach(), rtol=1e-5)
     [(_, piece)] = pieces(convolutions, "up.weight")
     assert piece.factor.shape == (1, 4, 1, 1)  # a transposed convolution's outputs come second
-    assert "stem.weight" not in convolutions.bindings.replaceable
-    assert "norm.weight" not in convolutions.bindings.replaceable
-    assert "deep.bias" in convolutions.bindings.replaceable
+    assert [fold.layer_bias for fold in convolutions.bindings.folds] == [None, "up.bias"]
+    names = {name for name, _ in model.named_parameters()}
+    assert convolutions.bindings.replaceable == names
 
 
 def test_recurrent_weights_are_stacked_with_their_gates_reordered(recurrent):
@@ -75,19 +76,19 @@ def test_factors_are_found_and_only_where_there_are_any(rows, columns, seed):
     rng = np.random.default_rng(seed)
     whole = rng.normal(size=(rows + 1, columns + 1)).astype(np.float32)
     scale = rng.uniform(0.1, 3, size=(rows + 1, 1)).astype(np.float32)
-    np.testing.assert_allclose(_factor(whole * scale, whole, 0), scale, rtol=1e-5)
+    np.testing.assert_allclose(factor_of(whole * scale, whole, 0), scale, rtol=1e-5)
     other = whole * scale + np.float32(0.5)
-    assert _factor(other, whole, 0) is None
+    assert factor_of(other, whole, 0) is None
 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_consecutive_rows_are_found_where_they_are(turned):
     whole = np.arange(60, dtype=np.float32).reshape(12, 5)
     part = whole[3:7]
-    rows = _rows_in(part.T.T if turned else part, whole)
+    rows = rows_in(part.T.T if turned else part, whole)
     assert rows.tolist() == [3, 4, 5, 6]
-    assert _rows_in(part + 1, whole) is None and _rows_in(whole, whole) is None
+    assert rows_in(part + 1, whole) is None and rows_in(whole, whole) is None
 
 
 def test_gates_are_moved_as_blocks():
-    assert _order((1, 0, 2), 6).tolist() == [2, 3, 0, 1, 4, 5]
+    assert order((1, 0, 2), 6).tolist() == [2, 3, 0, 1, 4, 5]

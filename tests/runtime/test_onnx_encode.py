@@ -12,6 +12,7 @@ from lilliput.model.sites import Site
 from lilliput.runtime.fidelity import signal_to_noise
 from lilliput.runtime.onnx_bind import Binding, Piece
 from lilliput.runtime.onnx_encode import write_encodings
+from lilliput.runtime.onnx_folds import half_precision_biases
 from lilliput.runtime.onnx_layout import store_float, store_grid
 from lilliput.runtime.sessions import default_session
 
@@ -147,11 +148,37 @@ def test_a_recurrent_stack_with_one_float_direction_stays_float_and_says_so(
     assert least_decibels(recurrent, encodings, path) > 105
 
 
+@pytest.mark.parametrize("grids", [False, True])
+def test_folded_norms_take_new_values(convolutions, grids, make_grids, tmp_path):
+    path = tmp_path / "model.onnx"
+    state = dict(convolutions.model.named_parameters())
+    torch.manual_seed(1)
+    names = ["norm.weight", "norm.bias", "norm_up.weight", "norm_up.bias", "up.bias"]
+    encodings = {
+        name: Dense(state[name].detach() + torch.randn(state[name].shape)) for name in names
+    }
+    encodings |= make_grids(convolutions) if grids else {}
+    assert write_encodings(convolutions.bindings, encodings, path) == []
+    assert least_decibels(convolutions, encodings, path) > 105
+
+
+def test_folded_biases_can_be_made_to_fit_half_precision(convolutions, tmp_path):
+    path = tmp_path / "model.onnx"
+    encodings = half_precision_biases(convolutions.bindings.folds)
+    assert encodings.keys() == {"norm.bias", "norm_up.bias"}
+    assert write_encodings(convolutions.bindings, encodings, path) == []
+    assert least_decibels(convolutions, encodings, path) > 105
+    tensors = {t.name: t for t in onnx.load(path).graph.initializer}
+    for name in ("stem.weight.bias", "up.weight.bias"):
+        value = onnx.numpy_helper.to_array(tensors[name])
+        np.testing.assert_array_equal(value, value.astype(np.float16))
+
+
 def test_what_is_not_in_the_graph_is_said(convolutions, tmp_path):
     path = tmp_path / "model.onnx"
-    encodings = {"norm.weight": Dense(convolutions.model.norm.weight.detach() * 2)}
+    encodings = {"unread.weight": Dense(torch.ones(3))}
     [warning] = write_encodings(convolutions.bindings, encodings, path)
-    assert warning.startswith("norm.weight: not in the ONNX graph")
+    assert warning.startswith("unread.weight: not in the ONNX graph")
 
 
 @given(st.integers(2, 6), st.integers(2, 6), st.booleans(), st.booleans(), st.integers(0, 2**31))

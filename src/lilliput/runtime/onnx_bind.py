@@ -5,7 +5,6 @@ Parameters are therefore recognised by value, and by what the node that reads an
 exported from; never by the initializer's name.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -16,10 +15,11 @@ from torch import Tensor
 from lilliput.model.sites import Site
 from lilliput.runtime.onnx_clean import array_of
 from lilliput.runtime.onnx_export import OnnxModel
+from lilliput.runtime.onnx_folds import Fold
+from lilliput.runtime.onnx_match import digest, factor_of, fits, order, rows_in
 
 _GATES = {"LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2), "RNN": (0,)}  # ONNX order in torch's blocks
 _TELLING = 256  # so many equal numbers are no coincidence
-_TOLERANCE = 1e-5  # of a row's largest weight, for a folded BatchNorm
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Bindings:
         found: One entry per initializer and set of parameters.
         missing: Sites whose weights were not (or not fully) recognised; they stay float.
         absent: Sites that the graph's outputs do not depend on; they are not in the file.
-        replaceable: Parameters whose values lie in the file as they are, so that `floats` of
-            `write_encodings` can replace them. Folded BatchNorm parameters are not among them.
+        replaceable: Parameters that `write_encodings` can give new values.
+        folds: BatchNorms that were folded into the layer before them.
     """
 
     original: OnnxModel
@@ -80,6 +80,7 @@ class Bindings:
     missing: tuple[str, ...]
     absent: tuple[str, ...]
     replaceable: frozenset[str]
+    folds: tuple[Fold, ...] = ()
 
 
 def bind(original: OnnxModel, sites: Mapping[str, Site], state: Mapping[str, Tensor]) -> Bindings:
@@ -97,18 +98,14 @@ def bind(original: OnnxModel, sites: Mapping[str, Site], state: Mapping[str, Ten
     search = _Search(graph, original.readers, _arrays(state), _aliases(sites, state))
     found = list(search.run())
     covered = _covered(found, search.state)
-    exact = {
-        piece.parameter
-        for binding in found
-        for piece in binding.pieces
-        if piece.factor is None and piece.parameter in covered
-    }
     lost = [name for name in sites if name not in covered]
     sizes = _unclaimed(graph, found)
     named = {name for names in original.readers.values() for name in names}
     missing = tuple(name for name in lost if name in named or sites[name].size in sizes)
     absent = tuple(name for name in lost if name not in missing)
-    return Bindings(original, tuple(found), missing, absent, frozenset(exact))
+    folds = tuple(search.folds(found))
+    replaceable = frozenset(covered.union(*(fold.names for fold in folds)))
+    return Bindings(original, tuple(found), missing, absent, replaceable, folds)
 
 
 def _unclaimed(graph: ir.Graph, found: Iterable[Binding]) -> set[int]:
@@ -172,9 +169,9 @@ class _Search:
         self.state = {n: a for n, a in self.arrays.items() if n not in self.aliases}
         self.by_value: dict[bytes, list[tuple[str, bool]]] = {}
         for name, array in self.state.items():
-            self.by_value.setdefault(_digest(array), []).append((name, False))
+            self.by_value.setdefault(digest(array), []).append((name, False))
             if array.squeeze().ndim == 2:
-                turned = _digest(np.ascontiguousarray(array.squeeze().T))
+                turned = digest(np.ascontiguousarray(array.squeeze().T))
                 self.by_value.setdefault(turned, []).append((name, True))
 
     def run(self) -> Iterator[Binding]:
@@ -192,12 +189,41 @@ class _Search:
             if binding is not None:
                 yield binding
 
+    def folds(self, found: Iterable[Binding]) -> Iterator[Fold]:
+        """The BatchNorms behind the factors, where node and parameters tell them."""
+        nodes = {node.name: node for node in self.graph}
+        for binding in found:
+            piece = binding.pieces[0]
+            if piece.factor is None or len(binding.uses) != 1:
+                continue
+            node = nodes[binding.uses[0][0]]
+            factor = piece.factor.reshape(-1)
+            norm = [n for n in self._read(node) if n in self.state]
+            norm = [name for name in norm if self.state[name].shape == factor.shape]
+            bias = node.inputs[2] if len(node.inputs) > 2 else None
+            if len(norm) != 2 or bias is None or not bias.is_initializer():
+                continue
+            own = piece.parameter.removesuffix("weight") + "bias"
+            own_bias = own if own in self.state and own not in self.taken else None
+            names = [*norm, *([own_bias] if own_bias else [])]
+            yield Fold(
+                parameter=piece.parameter,
+                weight=self.state[piece.parameter],
+                use=(node.name or "", 2),
+                gamma=norm[0],
+                beta=norm[1],
+                layer_bias=own_bias,
+                factor=factor,
+                bias=_wide_array(bias),
+                old={name: self.state[name] for name in names},
+            )
+
     def _exact(self, value: ir.Value) -> Iterator[Binding]:
         array = _wide_array(value)
         candidates = {
             name: turned
-            for name, turned in reversed(self.by_value.get(_digest(array), []))
-            if _fits(self.state[name].shape, array.shape, turned)
+            for name, turned in reversed(self.by_value.get(digest(array), []))
+            if fits(self.state[name].shape, array.shape, turned)
         }
         if not candidates:
             return
@@ -246,16 +272,15 @@ class _Search:
                     return
                 slot = (direction, start, start + len(part))
                 pieces.append(
-                    Piece(piece, self.state[piece].shape, _order(gates, len(part)), slot=slot)
+                    Piece(piece, self.state[piece].shape, order(gates, len(part)), slot=slot)
                 )
                 start += len(part)
         yield Binding(value.name or "", array.shape, tuple(pieces), ((node.name or "", position),))
 
     def _gates(self, part: np.ndarray, gates: tuple[int, ...], read: Iterable[str]) -> str | None:
         """The parameter whose gates, put in ONNX's order, are `part`."""
-        order = _order(gates, len(part))
-        back = np.ascontiguousarray(part[np.argsort(order)])
-        names = [name for name, turned in self.by_value.get(_digest(back), []) if not turned]
+        back = np.ascontiguousarray(part[np.argsort(order(gates, len(part)))])
+        names = [name for name, turned in self.by_value.get(digest(back), []) if not turned]
         names = [name for name in names if self.state[name].shape == part.shape]
         named = [name for name in names if name in set(read)]
         names = named or names
@@ -270,7 +295,7 @@ class _Search:
             if whole.ndim != 2 or name in self.taken:
                 continue
             for turned, part in ((False, array), (True, array.T)):
-                rows = _rows_in(part, whole)
+                rows = rows_in(part, whole)
                 if rows is not None:
                     piece = Piece(name, whole.shape, rows, turned)
                     return Binding(value.name or "", array.shape, (piece,), _places(value))
@@ -286,11 +311,11 @@ class _Search:
             if name in self.taken:
                 continue
             for turned in (False, True):
-                if not _fits(whole.shape, array.shape, turned):
+                if not fits(whole.shape, array.shape, turned):
                     continue
                 back = (array.T if turned else array).reshape(whole.shape)
-                factor = _factor(back, whole, 0)
-                factor = _factor(back, whole, 1) if factor is None else factor
+                factor = factor_of(back, whole, 0)
+                factor = factor_of(back, whole, 1) if factor is None else factor
                 if factor is not None:
                     found.append(Piece(name, whole.shape, None, turned, factor))
         if len(found) != 1:
@@ -312,43 +337,3 @@ def _uses(value: ir.Value) -> Iterator[tuple[ir.Node, int]]:
 
 def _places(value: ir.Value) -> tuple[tuple[str, int], ...]:
     return tuple((node.name or "", position) for node, position in _uses(value))
-
-
-def _digest(array: np.ndarray) -> bytes:
-    return hashlib.sha256(array.tobytes()).digest()
-
-
-def _fits(parameter: tuple[int, ...], stored: tuple[int, ...], turned: bool) -> bool:
-    """Whether shapes differ by axes of length one (and a transposition) only."""
-    left = tuple(size for size in parameter if size != 1)
-    right = tuple(size for size in stored if size != 1)
-    if turned:
-        return len(left) == 2 and len(stored) == 2 and left[::-1] == right
-    return left == right
-
-
-def _order(gates: tuple[int, ...], length: int) -> np.ndarray:
-    """Rows of torch's stacked gates in the order in which ONNX stacks them."""
-    return np.arange(length).reshape(len(gates), -1)[list(gates)].reshape(-1)
-
-
-def _rows_in(part: np.ndarray, whole: np.ndarray) -> np.ndarray | None:
-    """Positions of consecutive rows of `whole` that equal `part`, or None."""
-    if part.shape[1] != whole.shape[1] or len(part) >= len(whole):
-        return None
-    for start in np.flatnonzero(whole[: len(whole) - len(part) + 1, 0] == part[0, 0]):
-        if np.array_equal(whole[start : start + len(part)], part):
-            return np.arange(start, start + len(part))
-    return None
-
-
-def _factor(array: np.ndarray, whole: np.ndarray, axis: int) -> np.ndarray | None:
-    """Factors f along `axis` with array = f * whole, or None if there are none."""
-    others = tuple(index for index in range(whole.ndim) if index != axis)
-    exact = whole.astype(np.float64)
-    power = np.square(exact).sum(axis=others, keepdims=True)
-    factor = (exact * array).sum(axis=others, keepdims=True) / np.where(power == 0, 1, power)
-    slack = _TOLERANCE * np.abs(array).max(axis=others, keepdims=True)
-    if np.any(np.abs(array - factor * exact) > slack + 1e-30):
-        return None
-    return np.asarray(factor.astype(np.float32))

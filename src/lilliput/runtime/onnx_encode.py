@@ -7,7 +7,8 @@ original. So weights of products are cast and multiplied where fp32 arithmetic i
 dequantized where the integer kernels shall serve; rows that are looked up are always dequantized.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -53,7 +54,11 @@ def write_encodings(
     editor = Editor(model.graph)
     values = {name: decoded(encoding) for name, encoding in encodings.items()}
     warnings = []
-    for binding in bindings.found:
+    for fold in bindings.folds:
+        if any(name in values for name in fold.names):
+            array = fold.refold(values).astype(fold.bias.dtype)
+            editor.connect([fold.use], editor.constant(f"{fold.parameter}.bias", array))
+    for binding in refolded(bindings, values):
         names = [piece.parameter for piece in binding.pieces]
         if not any(name in values for name in names):
             continue
@@ -71,6 +76,24 @@ def write_encodings(
     return warnings + _left_out(bindings, encodings)
 
 
+def refolded(bindings: Bindings, values: dict[str, np.ndarray]) -> Iterator[Binding]:
+    """All bindings, factors multiplied by what new BatchNorm weights make of them.
+
+    A layer whose BatchNorm has a new weight but which keeps its own is added to `values`.
+    """
+    folds = {fold.parameter: fold for fold in bindings.folds if fold.gamma in values}
+    for binding in bindings.found:
+        piece = binding.pieces[0]
+        fold = folds.get(piece.parameter)
+        if fold is None or piece.factor is None:
+            yield binding
+            continue
+        if piece.parameter not in values:
+            values[piece.parameter] = fold.weight
+        factor = piece.factor * fold.ratio(values).reshape(piece.factor.shape)
+        yield replace(binding, pieces=(replace(piece, factor=factor),))
+
+
 def _left_out(bindings: Bindings, encodings: Mapping[str, Encoding]) -> list[str]:
     warnings = [
         f"{name}: not found in the ONNX graph, stays float in the artifact"
@@ -78,7 +101,7 @@ def _left_out(bindings: Bindings, encodings: Mapping[str, Encoding]) -> list[str
         if name in encodings
     ]
     known = {piece.parameter for binding in bindings.found for piece in binding.pieces}
-    known |= {*bindings.missing, *bindings.absent}
+    known |= {*bindings.missing, *bindings.absent, *bindings.replaceable}
     return warnings + [
         f"{name}: not in the ONNX graph, its new value is not in the artifact"
         for name in encodings
