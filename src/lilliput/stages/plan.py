@@ -89,16 +89,20 @@ class _Choices:
         self.profile = profile
         self.seed = seed
         technique = QuantizeFeedback()
-        self.curves = [
-            _curve(technique.options(profile, name), int8_only=int8_only) for name in profile.sites
+        options = [technique.options(profile, name) for name in profile.sites]
+        self.curves = [_curve(some, int8_only=int8_only) for some in options]
+        self.fixed = [
+            {k: v for k, v in some[0].settings.items() if k != "step"} for some in options
         ]
 
     def at(self, site_bytes: float) -> Plan:
         """Equal slopes with at most this many bytes in all sites together."""
         picks = equal_slope(self.curves, site_bytes)
         steps = [
-            QuantizeFeedback(step=_rounded_step(curve, pick)).step_of((name,))
-            for name, curve, pick in zip(self.profile.sites, self.curves, picks, strict=True)
+            QuantizeFeedback(step=_rounded_step(curve, pick), **fixed).step_of((name,))
+            for name, curve, pick, fixed in zip(
+                self.profile.sites, self.curves, picks, self.fixed, strict=True
+            )
         ]
         chosen = list(zip(self.curves, picks, strict=True))
         return Plan(

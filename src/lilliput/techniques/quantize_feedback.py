@@ -22,6 +22,8 @@ MEASURED = (0.3, 0.55, 0.85, 1.25, 1.8, 2.7)  # steps tried on a sample, in stan
 DERIVED = (0.01, 0.03, 0.1)  # finer ones follow by the high-rate law
 SAMPLE_ROWS = 128
 SAMPLE_WEIGHTS = 400_000
+FEWEST_COLUMNS = 64  # narrower sites have one step for all columns
+COLUMN_BITS = 4.0  # what a column's step costs in the file
 OCTAVE_PARTS = 4  # row steps lie on a grid of quarter octaves, so that they cost two bits each
 
 Trial = tuple[float, float, float, int]  # step, damage, bits per weight, largest code
@@ -36,35 +38,35 @@ class QuantizeFeedback(Settings):
         step: Distance of the grid's points in units of the weight's standard deviation, > 0.
         row_exponent: Rows whose output matters more get finer steps: weight ** -row_exponent,
             in [0, 0.5].
+        column_exponent: Columns whose error later ones can absorb less get finer steps:
+            (diagonal of the factor) ** column_exponent, in [0, 1]; 0 is one step for all.
         dead_zone: Share of a step by which rounding leans toward zero, in [0, 0.5); negative
             means chosen from the step.
     """
 
     name: ClassVar[str] = "quantize_feedback"
     family: ClassVar[Family] = "quantize"
-    source: ClassVar[str] = "GPTQ (arXiv 2210.17323), entropy-coded as in arXiv 2505.18758"
+    source: ClassVar[str] = "GPTQ (arXiv 2210.17323) on an entropy-coded, unbounded grid"
     summary: ClassVar[str] = "error-feedback rounding onto an entropy-coded uniform grid"
 
     step: float = Field(1.0, gt=0, le=16, json_schema_extra={"unit": "standard deviations"})
     row_exponent: float = Field(0.2, ge=0, le=0.5)
+    column_exponent: float = Field(0.6, ge=0, le=1)
     dead_zone: float = Field(-1.0, ge=-1, lt=0.5, json_schema_extra={"unit": "steps"})
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Nine steps, finest first; damage and bytes from a sample of rows."""
         known = profile.sites[where]
         sample = _Sample(profile, known)
-        measured = []
-        for step in MEASURED:
-            codes, damage = self.model_copy(update={"step": step})._try(profile, known, sample)
-            bits = estimate_bits(codes.numpy()) / codes.numel()
-            measured.append(
-                (step, damage * (known.sensitivity or 0.0), bits, int(codes.abs().max()))
-            )
+        shape = self._columns_that_pay(known, sample)
+        measured = [
+            self.model_copy(update={"step": step} | shape)._try(known, sample) for step in MEASURED
+        ]
         options = [_high_rate(measured[0], step) for step in DERIVED] + measured
         return tuple(
             Option(
-                {"step": step},
-                damage,
+                {"step": step} | shape,
+                damage * (known.sensitivity or 0.0),
                 bits * known.site.size / 8,
                 known.site.size * (2 if largest > INT8_LARGEST else 1),
             )
@@ -76,24 +78,49 @@ class QuantizeFeedback(Settings):
         grids: dict[str, Encoding] = {}
         for name in where:
             known, weight = profile.sites[name], profile.matrix(name)
-            steps = self._row_steps(known, weight)
-            codes = self._codes(weight, _factor(profile, known), steps)
-            grids[name] = as_grid(known.site, codes, steps)
+            factor = _factor(profile, known)
+            rows, columns = self._row_steps(known, weight), self._column_steps(known, factor)
+            codes = self._codes(weight, factor, rows, columns)
+            grids[name] = as_grid(known.site, codes, rows, columns)
         return grids
 
-    def _try(self, profile: Profile, known: SiteProfile, sample: "_Sample") -> tuple[Tensor, float]:
-        """Codes of the sampled rows, and the damage of all rows extrapolated from theirs."""
-        steps = self._row_steps(known, profile.matrix(known.site.name))[sample.rows]
-        factor = _factor(profile, known)
-        codes = self._codes(sample.weight, factor[sample.groups], steps)
-        second = sample.second
-        damage = layer_damage(sample.weight, codes * steps[:, None], second)
-        weights = known.weights[sample.rows]
-        return codes, float((damage * weights).mean()) * known.site.rows
+    def _columns_that_pay(self, known: SiteProfile, sample: "_Sample") -> dict[str, float]:
+        """Drops the column steps where they do not lower damage at equal bits on the sample."""
+        if self._column_steps(known, sample.factor) is None:
+            return {}
+        merits = []
+        for exponent in (self.column_exponent, 0.0):
+            tried = self.model_copy(update={"step": MEASURED[2], "column_exponent": exponent})
+            _, damage, bits, _ = tried._try(known, sample)
+            side = COLUMN_BITS * known.site.columns / known.site.size if exponent else 0.0
+            merits.append(0.5 * math.log2(max(damage, 1e-300)) + bits + side)
+        return {} if merits[0] < merits[1] else {"column_exponent": 0.0}
 
-    def _codes(self, weight: Tensor, factor: Tensor, steps: Tensor) -> Tensor:
+    def _try(self, known: SiteProfile, sample: "_Sample") -> Trial:
+        """The sampled rows on this grid; the damage is extrapolated to all rows."""
+        rows = self._row_steps(known, sample.whole)[sample.rows]
+        columns = self._column_steps(known, sample.factor)
+        codes = self._codes(sample.weight, sample.factor[sample.groups], rows, columns)
+        value = codes * rows[:, None]
+        value = value if columns is None else value * columns
+        damage = layer_damage(sample.weight, value, sample.second) * known.weights[sample.rows]
+        bits = estimate_bits(codes.numpy()) / codes.numel()
+        return self.step, float(damage.mean()) * known.site.rows, bits, int(codes.abs().max())
+
+    def _codes(
+        self, weight: Tensor, factor: Tensor, rows: Tensor, columns: Tensor | None
+    ) -> Tensor:
         lean = automatic_dead_zone(self.step) if self.dead_zone < 0 else self.dead_zone
-        return feedback_codes(weight, factor, steps, dead_zone=lean)
+        return feedback_codes(weight, factor, rows, column_steps=columns, dead_zone=lean)
+
+    def _column_steps(self, known: SiteProfile, factor: Tensor) -> Tensor | None:
+        """(columns,) factors with geometric mean near 1, on a coarse grid; None for ones."""
+        few = known.site.columns < FEWEST_COLUMNS
+        if not self.column_exponent or known.second is None or len(factor) > 1 or few:
+            return None
+        diagonal = factor[0].diagonal().to(torch.float64)
+        typical = torch.exp(torch.log(diagonal).mean())
+        return _on_grid((diagonal / typical) ** self.column_exponent, 1.0).to(torch.float32)
 
     def _row_steps(self, known: SiteProfile, weight: Tensor) -> Tensor:
         """(rows,) steps; what is stored, times the export's factor, lies on a coarse grid."""
@@ -129,7 +156,9 @@ class _Sample:
             chosen = _spread(groups, math.ceil(wanted / per_group))
             self.groups = chosen  # type: ignore[assignment]
             self.rows = (chosen[:, None] * per_group + torch.arange(per_group)).reshape(-1)
-        self.weight = profile.matrix(site.name)[self.rows]
+        self.factor = _factor(profile, known)
+        self.whole = profile.matrix(site.name)
+        self.weight = self.whole[self.rows]
         self.second = (
             torch.eye(site.columns)[None] if known.second is None else known.second[self.groups]
         )
