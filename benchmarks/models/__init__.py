@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +37,18 @@ class Subject:
 def load(name: str, seed: int = 0) -> Subject:
     """The subject of that name (a file of this folder), its inputs drawn by `seed`."""
     return import_module(f"benchmarks.models.{name}").load(seed)
+
+
+def package_folder(name: str) -> Path:
+    """Where an installed package keeps its files, without importing it.
+
+    Raises:
+        ModuleNotFoundError: It is not installed.
+    """
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{name} is not installed: run `sh benchmarks/setup.sh`")
+    return Path(spec.origin).parent
 
 
 def outputs(model: nn.Module, batches: Sequence[Inputs]) -> Tensor:

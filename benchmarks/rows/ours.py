@@ -1,0 +1,120 @@
+"""Rows of ours: real packed files, measured on what the runtime answers with the artifact."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import onnxruntime
+import torch
+from lilliput import Budget, Task
+from lilliput.records import Plan
+from lilliput.runs import Run, Settings, prepare
+from lilliput.stages.export import export
+from lilliput.stages.plan import Targets, plan
+from lilliput.stages.profile import profile
+from lilliput.trials import Trials
+from torch import Tensor
+
+from benchmarks.models import Inputs, Subject, load, outputs
+from benchmarks.peers.parts import fp32_bytes
+from benchmarks.record import SEEDS, Record, versions
+from benchmarks.rows.whole import SHARES
+
+PROBES = 64
+Done = frozenset[tuple[str, str, int]]
+
+
+def examples(batches: Sequence[Inputs]) -> list[dict[str, Tensor]]:
+    """Batches taken apart; padding is left out where a mask says so."""
+    found = []
+    for batch in batches:
+        size = len(next(iter(batch.values())))
+        for row in range(size):
+            one = {name: value[row] for name, value in batch.items()}
+            mask = one.get("attention_mask")
+            length = None if mask is None else int(mask.sum())
+            found.append({n: v if length is None else v[:length] for n, v in one.items()})
+    return found
+
+
+def task_of(subject: Subject) -> Task:
+    """The subject's calibration inputs as a task: some calibrate, 64 spread ones probe."""
+    some = examples(subject.calibration)
+    stride = max(2, len(some) // PROBES)
+    search = some[::stride][:PROBES]
+    chosen = {id(one) for one in search}
+    return Task(
+        model=subject.model,
+        calibration=[one for one in some if id(one) not in chosen],
+        search=search,
+        proof=search[:1],
+        name=subject.name,
+    )
+
+
+def answers(path: Path, batches: Sequence[Inputs]) -> Tensor:
+    """What the artifact answers in the runtime's default session, (N, k)."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    parts = [
+        session.run(None, {name: value.numpy() for name, value in batch.items()})[0]
+        for batch in batches
+    ]
+    return torch.cat([torch.from_numpy(part) for part in parts])
+
+
+def whole(row: str, subject_name: str, done: Done) -> Iterator[Record]:
+    """One profile per seed, one file per share."""
+    for seed in SEEDS:
+        wanted = [share for share in SHARES if ("lilliput", f"{share:.0%}", seed) not in done]
+        if not wanted:
+            continue
+        subject = load(subject_name, seed)
+        reference = outputs(subject.model, subject.test)
+        with tempfile.TemporaryDirectory() as scratch:
+            run = prepare(task_of(subject), Budget(), Settings(seed=seed), Path(scratch))
+            trials = profiled(run)
+            for share in wanted:
+                target = share * fp32_bytes(subject.model)
+                chosen = plan(trials.profile, Targets(target, None, None), evaluate=trials)
+                packed, outcome = ship(run, trials, chosen, Path(scratch), subject)
+                yield Record(
+                    row=row,
+                    subject=subject.name,
+                    peer="lilliput",
+                    setting=f"{share:.0%}",
+                    seed=seed,
+                    bytes=packed,
+                    share=packed / fp32_bytes(subject.model),
+                    errors=subject.errors(reference, outcome),
+                    details={"predicted": chosen.predicted_damage},
+                    versions=versions(),
+                )
+
+
+def profiled(run: Run) -> Trials:
+    """Statistics and probes, ready to try plans on."""
+    known = profile(run.task, run.captured, run.split, row_factors=run.row_factors)
+    return Trials(
+        task=run.task,
+        profile=known,
+        bindings=run.bindings,
+        metric=None,
+        search=run.split.search,
+        proof_size=0,
+    )
+
+
+def ship(
+    run: Run, trials: Trials, chosen: Plan, scratch: Path, subject: Subject
+) -> tuple[int, Tensor]:
+    """Bytes of the packed file, and the runnable file's answers on the test inputs."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        export(
+            run.bindings,
+            trials.encodings(chosen),
+            model=run.task.model,
+            plan=chosen,
+            folder=Path(folder),
+        )
+        size = (Path(folder) / "model.lilliput").stat().st_size
+        return size, answers(Path(folder) / "model.onnx", subject.test)
