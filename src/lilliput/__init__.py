@@ -8,10 +8,11 @@ from lilliput.errors import LilliputError
 if TYPE_CHECKING:
     from lilliput.budget import Budget
     from lilliput.continuing import load
-    from lilliput.pipeline import apply_plan, compress, verify
+    from lilliput.pipeline import apply_plan, compress
     from lilliput.records import Plan, Report
     from lilliput.sources import arrays, images, load_weights, texts
     from lilliput.task import Task
+    from lilliput.verification import verify
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,7 +44,7 @@ _LATER = {
     "load": "lilliput.continuing",
     "load_weights": "lilliput.sources",
     "texts": "lilliput.sources",
-    "verify": "lilliput.pipeline",
+    "verify": "lilliput.verification",
 }
 
 

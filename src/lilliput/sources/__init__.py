@@ -1,8 +1,15 @@
 """What users bring: data loaders, checkpoints, Hugging Face folders, task files."""
 
-from lilliput.sources.arguments import TaskArguments, inputs_of_shape, task_from_arguments
+from lilliput.sources.arguments import (
+    TaskArguments,
+    inputs_of_shape,
+    source_bytes,
+    task_from_arguments,
+    task_to_verify,
+)
 from lilliput.sources.arrays import Arrays, arrays
 from lilliput.sources.checkpoints import load_weights, read_weights
+from lilliput.sources.drafting import draft_task
 from lilliput.sources.huggingface import HuggingFace, SentenceEncoder, hugging_face
 from lilliput.sources.images import ImageFolder, images
 from lilliput.sources.inspecting import FileInfo, inspect_file
@@ -18,6 +25,7 @@ __all__ = [
     "TaskArguments",
     "Texts",
     "arrays",
+    "draft_task",
     "hugging_face",
     "images",
     "inputs_of_shape",
@@ -26,6 +34,8 @@ __all__ = [
     "load_weights",
     "model_from_spec",
     "read_weights",
+    "source_bytes",
     "task_from_arguments",
+    "task_to_verify",
     "texts",
 ]

@@ -1,6 +1,6 @@
 """A Task from command-line arguments, for the common cases that need no task file."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lilliput.sources.texts import texts
 from lilliput.task import Task
 
 MAX_TOKENS = 128
+_LOADER = {"images": ("size", "mean", "std")}  # options that go with a loader
 SENTENCE = "The quick brown fox jumps over the lazy dog."
 
 
@@ -74,6 +75,42 @@ def task_from_arguments(arguments: TaskArguments) -> Task:
     found = inspect_file(path)
     hint = f"next: {found.next_command}" if found.next_command else _FORMS
     raise TaskError(f"{path} is no task, but {found.kind}: {found.details}", hint)
+
+
+def source_bytes(arguments: TaskArguments) -> int | None:
+    """Size of the checkpoint a command line names; None where a task file loads its own."""
+    path = Path(arguments.target)
+    if arguments.weights is not None:
+        weights = Path(arguments.weights)
+        return weights.stat().st_size if weights.is_file() else None
+    if not path.is_dir():
+        return None
+    for pattern in ("*.safetensors", "*.bin", "*.gguf"):
+        sizes = [file.stat().st_size for file in path.glob(pattern)]
+        if sizes:
+            return sum(sizes)
+    return None
+
+
+def task_to_verify(arguments: TaskArguments) -> tuple[Task, bool]:
+    """As `task_from_arguments`; beside a task file, `images` or `data` replace its examples.
+
+    Returns:
+        The task, and whether all of its examples are new to it.
+
+    Raises:
+        TaskError: As for `task_from_arguments`.
+    """
+    data = [name for name in ("images", "data") if getattr(arguments, name) is not None]
+    if Path(arguments.target).suffix != ".py" or len(data) != 1:
+        return task_from_arguments(arguments), False
+    _only(arguments, (*data, *_LOADER.get(data[0], ())))
+    task = load_task_file(arguments.target)
+    group = task.group if callable(task.group) else None
+    examples = _examples(arguments)[0]
+    return replace(
+        task, examples=examples, group=group, calibration=None, search=None, proof=None
+    ), True
 
 
 def inputs_of_shape(text: str, *, batch: int = 2, seed: int = 0) -> Any:
@@ -150,8 +187,7 @@ def _from_spec(arguments: TaskArguments) -> Task:
             f"{arguments.target} needs one of --images, --data or --shape, {given}",
             "--images FOLDER, --data ARRAYS.npz, or --shape 3x224x224 without data",
         )
-    loader = ("size", "mean", "std") if arguments.images else ()
-    _only(arguments, ("weights", "metric", *data, *loader))
+    _only(arguments, ("weights", "metric", *data, *_LOADER.get(data[0], ())))
     model = model_from_spec(arguments.target, weights=arguments.weights)
     name = arguments.target.rpartition(":")[2]
     if arguments.shape is not None:
@@ -162,19 +198,23 @@ def _from_spec(arguments: TaskArguments) -> Task:
 
 def _with_examples(arguments: TaskArguments, model: nn.Module, name: str) -> Task:
     """A task of images or arrays: labels and class scores make it accuracy."""
-    if arguments.images is not None:
-        examples: Any = images(
-            arguments.images,
-            size=arguments.size or 224,
-            mean=IMAGENET_MEAN if arguments.mean is None else arguments.mean,
-            std=IMAGENET_STD if arguments.std is None else arguments.std,
-        )
-        labelled = examples.labels is not None
-    else:
-        examples = arrays(str(arguments.data))
-        labelled = examples.targets is not None and examples.targets.dtype.kind in "iu"
+    examples, labelled = _examples(arguments)
     metric = arguments.metric or ("accuracy" if labelled else None)
     return Task(model=model, examples=examples, metric=metric, name=name)
+
+
+def _examples(arguments: TaskArguments) -> tuple[Any, bool]:
+    """Images or arrays, and whether they have classes as targets."""
+    if arguments.images is None:
+        stored = arrays(str(arguments.data))
+        return stored, stored.targets is not None and stored.targets.dtype.kind in "iu"
+    shown = images(
+        arguments.images,
+        size=arguments.size or 224,
+        mean=IMAGENET_MEAN if arguments.mean is None else arguments.mean,
+        std=IMAGENET_STD if arguments.std is None else arguments.std,
+    )
+    return shown, shown.labels is not None
 
 
 def _only(arguments: TaskArguments, allowed: tuple[str, ...]) -> None:

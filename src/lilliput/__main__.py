@@ -1,0 +1,7 @@
+"""``python -m lilliput`` is the command line."""
+
+import sys
+
+from lilliput.cli import main
+
+sys.exit(main())

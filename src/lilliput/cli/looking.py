@@ -1,0 +1,47 @@
+"""``lilliput inspect`` and ``lilliput doctor``: what a file is, what this machine can do."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lilliput.cli.options import Json
+from lilliput.cli.screen import Screen
+
+
+def inspect(file: Path, /, *, as_json: Json = False) -> None:
+    """Say what a file or folder is, and which command comes next.
+
+    Args:
+        file: Weights, ONNX, arrays, texts, a folder, anything; nothing in it is run.
+    """
+    from lilliput.sources import inspect_file
+
+    screen = Screen(as_json=as_json)
+    with screen.working():
+        found = inspect_file(file)
+    told = f"{found.kind}: {found.details}"
+    screen.show(
+        told + (f"\nnext: {found.next_command}" if found.next_command else ""), asdict(found)
+    )
+
+
+def doctor(*, as_json: Json = False) -> None:
+    """Say what this processor and its runtimes can do."""
+    from lilliput.environment import diagnosis
+
+    found = diagnosis()
+    Screen(as_json=as_json).show("\n".join(_lines(found)), found)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    lines = []
+    for title, part in found.items():
+        entries = part.items() if isinstance(part, dict) else [("", line) for line in part]
+        told = [f"  {name}: {_word(value)}" if name else f"  {value}" for name, value in entries]
+        lines += [title.replace("_", " "), *(told or ["  nothing to say"])]
+    return lines
+
+
+def _word(value: object) -> str:
+    words = {True: "yes", False: "no", None: "not installed"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)

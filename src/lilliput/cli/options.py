@@ -1,0 +1,197 @@
+"""Options that several commands share, each said once: its name, its help, its way to the library.
+
+What is not given stays None here: the defaults are those of the library.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from lilliput.errors import InputError
+
+if TYPE_CHECKING:
+    from lilliput.budget import Budget
+    from lilliput.runs import Settings
+    from lilliput.sources import TaskArguments
+    from lilliput.stages.measure import Conditions
+    from lilliput.task import Task
+
+TASK = Group("Task", sort_key=1)
+LIMITS = Group("Limits", sort_key=2)
+RUN = Group("Run", sort_key=3)
+MEASURING = Group("Measuring", sort_key=4)
+OUTPUT = Group("Output", sort_key=5)
+
+Flag = Parameter(negative=(), show_default=False)
+Json = Annotated[
+    bool,
+    Parameter(
+        name="--json",
+        negative=(),
+        group=OUTPUT,
+        show_default=False,
+        help="Print one JSON document.",
+    ),
+]
+MaxBytes = Annotated[
+    str | None, Parameter(help="The packed file may not unpack to more, e.g. 4GB.", group=OUTPUT)
+]
+# A negative number is a value to be refused by name, not an unknown option.
+Amount = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+
+
+@Parameter(name="*", group=TASK)
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """What describes a task without a task file."""
+
+    texts: str | None = None
+    """File of texts, one a line, for a Hugging Face folder; "text<TAB>label" where labelled."""
+    images: str | None = None
+    """Folder of images; a sub-folder is a label."""
+    data: str | None = None
+    """Arrays (.npz) named inputs and, where there are any, targets."""
+    weights: str | None = None
+    """File of weights (.pt, .safetensors) for FILE.py:NAME; nothing is unpickled."""
+    metric: str | None = None
+    """Name of a metric; else accuracy with labels, agreement with the original without."""
+    shape: str | None = None
+    """Without any data, the shape of one input: 3x224x224, int64:16."""
+    size: int | None = None
+    """Side of the images in pixels."""
+    mean: Amount = None
+    """Mean of the images: one number, or one per channel, e.g. 0.485,0.456,0.406."""
+    std: Amount = None
+    """Standard deviation of the images, likewise."""
+    max_length: int | None = None
+    """Most tokens of a text."""
+
+    def arguments(self, target: str) -> "TaskArguments":
+        """These options and the target, as the library takes them."""
+        from lilliput.sources import TaskArguments
+
+        fields: dict[str, Any] = asdict(self)
+        for name in ("mean", "std"):
+            if fields[name] is not None:
+                fields[name] = _numbers(name, fields[name])
+        return TaskArguments(target=target, **fields)
+
+    def task(self, target: str) -> "Task":
+        """The task they describe."""
+        from lilliput.sources import task_from_arguments
+
+        return task_from_arguments(self.arguments(target))
+
+
+@Parameter(name="*", group=LIMITS)
+@dataclass(frozen=True, kw_only=True)
+class LimitOptions:
+    """What may remain. Without any: the smallest file with a drop of at most 1 %."""
+
+    storage: Amount = None
+    """Size of the packed file, the download: 9%, 4MB."""
+    installed: Amount = None
+    """Size of the runnable file: 30%, 20MB."""
+    memory: Amount = None
+    """Memory while it runs, above the runtime's own: 50%, 100MB."""
+    latency: Amount = None
+    """Time of one call: 50%, 5ms."""
+    energy: Amount = None
+    """Energy of one call: 50%, 3J."""
+    drop: Amount = None
+    """How much worse the score may get: 1%, or a plain number in the metric's unit."""
+
+    def budget(self) -> "Budget":
+        """The budget they ask for."""
+        from lilliput.budget import Budget
+
+        return Budget(**asdict(self))
+
+
+@Parameter(name="*", group=MEASURING)
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions:
+    """Under what conditions is measured."""
+
+    threads: int | None = None
+    """Threads inside one operator; all physical cores where not given."""
+    batch: int | None = None
+    """Examples per call for latency and memory."""
+
+    def conditions(self) -> "Conditions":
+        """The conditions they ask for."""
+        from lilliput.stages.measure import Conditions
+
+        for name, value in _given(self).items():
+            if value < 1:
+                raise InputError(f"--{name} {value} is not a number of {name}", "at least 1")
+        return Conditions(**_given(self))
+
+
+@Parameter(name="*", group=RUN)
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Everything about a run that is neither the task nor a limit."""
+
+    seed: int | None = None
+    """Seed of everything random, the split of the examples included."""
+    part: str | None = None
+    """Compress only this submodule, by its qualified name."""
+    arithmetic: Literal["float32", "int8"] | None = None
+    """How the artifact computes; int8 by itself where memory or latency is limited."""
+    force: Annotated[bool, Flag] = False
+    """Replace an output folder that Lilliput wrote."""
+
+    def settings(self, **others: Any) -> "Settings":
+        """The settings they ask for; `others` are further fields."""
+        from lilliput.runs import Settings
+
+        return Settings(**_given(self), **others)
+
+
+NO_TASK = TaskOptions()
+NO_LIMITS = LimitOptions()
+NO_MEASURING = MeasureOptions()
+NO_RUN = RunOptions()
+
+
+def ledger_beside(target: str) -> Path | None:
+    """The ledger of looks beside a task file; None leaves it beside the output folder."""
+    from lilliput.runs import LEDGER
+
+    file = Path(target)
+    return file.resolve().parent / LEDGER if file.suffix == ".py" else None
+
+
+def size_in_bytes(option: str, text: str) -> int:
+    """A number of bytes as users write it.
+
+    Raises:
+        InputError: It is none.
+    """
+    from lilliput.budget import parse_limit
+    from lilliput.errors import BudgetError
+
+    try:
+        limit = parse_limit("storage", text)
+    except BudgetError as error:
+        raise InputError(f"{option} {text!r} is not a size", "e.g. 4GB or 4000000") from error
+    if limit.unit != "bytes":
+        raise InputError(f"{option} {text!r} is not a size", "e.g. 4GB or 4000000")
+    return int(limit.amount)
+
+
+def _given(options: Any) -> dict[str, Any]:
+    return {name: value for name, value in asdict(options).items() if value is not None}
+
+
+def _numbers(name: str, text: str) -> float | tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(
+            f"--{name} {text!r} is not a number", "one, or one per channel: 0.485,0.456,0.406"
+        ) from error
+    return numbers if len(numbers) > 1 else numbers[0]
