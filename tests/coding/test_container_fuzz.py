@@ -83,7 +83,7 @@ def test_flips_behind_a_valid_checksum(tmp_path: Path, packed: bytes) -> None:
     chance = random.Random(1)
     start = FIXED.size + coded
     for size in [header.files[0].skeleton, *(cut[2] for cut in header.files[0].cuts)]:
-        for _ in range(8):
+        for _ in range(4):
             stream = bytearray(packed[start : start + size - 4])
             stream[chance.randrange(min(40, len(stream)))] ^= 1 << chance.randrange(8)
             crc = zlib.crc32(stream).to_bytes(4, "little")
@@ -147,7 +147,7 @@ def test_headers_that_are_no_headers(tmp_path: Path) -> None:
     refused(tmp_path, sealed(b"9" * 10_000), "no JSON|bad")
     refused(tmp_path, sealed(b"\xff\xfe"), "no JSON")
     refused(tmp_path, sealed(b"[]"), "bad")
-    refused(tmp_path, sealed(b"{}" + b" " * (1 << 26)), "too large")
+    refused(tmp_path, sealed(b"{}" + b" " * (1 << 22)), "too large")
     refused(tmp_path, sealed(b" " * 1000, 10), "does not inflate")
     refused(tmp_path, FIXED.pack(MAGIC, 1 << 31, 5, 0) + b"abc", "cut short or too large")
 

@@ -48,6 +48,47 @@ class Scales:
         return _outer_sum(row + self.base, column)
 
 
+class TableGrid:
+    """Which table each code uses, in row order, made piece by piece: as long as the matrix.
+
+    Args:
+        scales: The scale index of every code.
+        shape: (rows, columns), both at least 1.
+    """
+
+    def __init__(self, scales: Scales, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self.row = np.zeros(shape[0], np.int16) + scales.base
+        self.column = np.zeros(shape[1], np.int16)
+        if scales.strides[0]:
+            self.row += scales.row_codes.astype(np.int16) * scales.strides[0]
+        if scales.strides[1]:
+            self.column += scales.column_codes.astype(np.int16) * scales.strides[1]
+        sums = np.add.outer(np.unique(self.row), np.unique(self.column))
+        self.used = np.unique(np.minimum(sums, family.SCALES - 1))
+        reached = np.minimum(np.arange(int(sums.max()) + 1), family.SCALES - 1)
+        self.number = np.searchsorted(self.used, reached).astype(np.uint8)
+
+    def __len__(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint8]:
+        start, stop, _ = part.indices(len(self))
+        if len(self.used) == 1:
+            return np.zeros(max(stop - start, 0), np.uint8)
+        (first, left), (last, right) = divmod(start, self.shape[1]), divmod(stop, self.shape[1])
+        if first == last:
+            sums = self.row[first] + self.column[left:right]
+        else:
+            between = np.add.outer(self.row[first + 1 : last], self.column).reshape(-1)
+            pieces = [self.row[first] + self.column[left:], between]
+            if right:
+                pieces.append(self.row[last] + self.column[:right])
+            sums = np.concatenate(pieces)
+        found: NDArray[np.uint8] = self.number[sums]
+        return found
+
+
 def _outer_sum(row: Integers, column: Integers) -> NDArray[np.uint8]:
     """Sums clipped to the scale indices: (rows,), (columns,) -> (rows, columns) uint8."""
     top = family.SCALES - 1

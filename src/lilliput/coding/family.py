@@ -5,7 +5,7 @@ by eight points, times a factor at v = 0. All of it is fixed-point arithmetic on
 2^63, so that every machine derives the same tables. docs/format.md, "The integer table procedure".
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import isqrt
 
 import numpy as np
@@ -57,7 +57,7 @@ def exp2_negative(exponents: Integers) -> Integers:
     return result
 
 
-def density(positions: Integers, scales: Integers, shape: int) -> Integers:
+def density(positions: Integers, scales: Integers | np.int64, shape: int) -> Integers:
     """``2^-((n / 16 / scale)^shape)`` in units of 2^-26 at positions n / 16, n >= 1.
 
     Positions and scale indices broadcast against each other.
@@ -79,11 +79,13 @@ def sample_points(split: int, size: int) -> tuple[Integers, Integers]:
     return points, width
 
 
-def weights(scales: Integers, shape: int, *, split: int, size: int) -> Integers:
-    """Weight of magnitude indices 0 ... size - 1, one sign only (index 0: both): (scales, size)."""
-    points, width = sample_points(split, size)
-    weight: Integers = density(points, scales[:, None, None], shape).sum(2) * width
-    weight[:, 0] = np.maximum(weight[:, 0], 1)
+@cache  # at most one entry per possible scale, shape and split: 33,408
+def weights(scale: int, shape: int, split: int) -> Integers:
+    """Weight of every magnitude index, one sign only (index 0: both): (indices,)."""
+    points, width = sample_points(split, len(ranges(split).first))
+    weight: Integers = density(points, np.int64(scale), shape).sum(1) * width
+    weight[0] = max(weight[0], 1)
+    weight.flags.writeable = False
     return weight
 
 
@@ -97,8 +99,8 @@ def frequencies(scales: Integers, shape: int, zero: int, *, split: int, escape: 
         split: Magnitudes below 2^split have a token of their own, [1, 6].
         escape: The escape token; the tokens before it are those of ``ranges(split)``.
     """
-    each = weights(scales, shape, split=split, size=escape // 2 + 1)
-    weight = np.repeat(each, 2, axis=1)[:, 1 : escape + 1]
+    each = [weights(int(scale), shape, split)[: escape // 2 + 1] for scale in scales]
+    weight = np.repeat(np.stack(each), 2, axis=1)[:, 1 : escape + 1]
     weight[:, 0] = _scale_zero(weight[:, 0], zero)
     total = weight.sum(1, keepdims=True)
     share = weight * (TOTAL - 1) // total

@@ -14,7 +14,7 @@ from lilliput.errors import ContainerError
 
 MAGIC = b"\x89LLP\r\n\x1a\n"
 FIXED = struct.Struct("<8sIII")  # magic, coded bytes, decoded bytes, CRC-32 of the coded bytes
-MAX_HEADER = 1 << 26
+MAX_HEADER = 1 << 22
 MAX_FILES = 1 << 12
 CRC_BYTES = 4  # at the end of each stream
 

@@ -136,7 +136,7 @@ def _body(outline: _Outline, sides: list[NDArray[np.uint8]]) -> _Body:
 
 def _read_owner(
     outline: _Outline, sides: list[NDArray[np.uint8]], *, split: int, escape: int
-) -> tuple[NDArray[np.uint8], Integers]:
+) -> tuple[classes.TableGrid, Integers]:
     """The table of every code, and the tables."""
     flags, reader = outline.flags, outline.reader
     base = reader.byte()
@@ -145,16 +145,13 @@ def _read_owner(
     strides = (classes.STRIDES[flags % 32 % 5], classes.STRIDES[flags % 32 // 5])
     given, none = iter(sides), np.zeros(0, np.uint8)
     codes = [next(given) if stride else none for stride in strides]
-    grid = classes.Scales(base, strides, codes[0], codes[1]).grid(outline.shape).reshape(-1)
-    used = np.flatnonzero(np.bincount(grid, minlength=256))
-    number = np.zeros(256, np.uint8)
-    number[used] = np.arange(len(used))
+    grid = classes.TableGrid(classes.Scales(base, strides, codes[0], codes[1]), outline.shape)
     if flags & COUNTED:
-        return number[grid], tables.read_tables(reader, len(used), escape)
+        return grid, tables.read_tables(reader, len(grid.used), escape)
     shape, zero = reader.byte(), reader.byte()
     if shape not in family.SHAPES:
         raise ContainerError("a coded tensor is damaged: a parameter is out of range")
-    return number[grid], family.frequencies(used, shape, zero, split=split, escape=escape)
+    return grid, family.frequencies(grid.used, shape, zero, split=split, escape=escape)
 
 
 def _decode_bodies(bodies: Sequence[_Body], types: Sequence[Type]) -> list[NDArray[np.integer]]:

@@ -9,6 +9,7 @@ second. Integer arithmetic only. docs/format.md, "Symbol streams", describes the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,18 +26,28 @@ CHUNK = 64  # steps prepared at a time
 Integers = NDArray[np.int64]
 
 
+class Owner(Protocol):
+    """The tables of a sequence of symbols, made when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> NDArray[np.uint8]:
+        """The tables of some symbols."""
+        ...
+
+
 @dataclass(frozen=True)
 class Model:
     """What coder and decoder agree on about one sequence of symbols.
 
     Attributes:
         frequencies: One row per table, summing to 2^12: (tables, symbols) int64.
-        owner: Which row of `frequencies` each symbol uses: (count,) uint8.
+        owner: Which row of `frequencies` each symbol uses: (count,) uint8, or what slices to it.
         lanes: Number of interleaved states, in [1, count].
     """
 
     frequencies: Integers
-    owner: NDArray[np.uint8]
+    owner: "NDArray[np.uint8] | Owner"
     lanes: int
 
     @property
@@ -83,7 +94,7 @@ class _Lanes:
         end = int(self.ends[index])
         return lanes[:, end - self.models[index].lanes : end]
 
-    def chunk(self, first: int, sources: Sequence[NDArray[np.integer]], padding: int) -> Integers:
+    def chunk(self, first: int, sources: Sequence[Owner], padding: int) -> Integers:
         """A chunk of per-symbol numbers side by side, filled up: (steps, lanes of the living)."""
         alive, stop = self.alive(first), min(first + CHUNK, int(self.steps[0]))
         out = np.full((stop - first, int(self.ends[alive - 1])), padding, np.int64)
