@@ -86,7 +86,7 @@ def _moments(
     mask = task.mask_of if task.mask_of(task.sample(2)) is not None else None
     moments = observe(capture, task.model, inputs(split.calibration, BATCH), mask=mask)
     some = split.calibration[:: max(1, len(split.calibration) // GRADIENT_EXAMPLES)]
-    output = task.predict(task.model, task.sample(2)) if capture.program is not None else None
+    output = _answer(task, {}, task.sample(2)) if capture.program is not None else None
     classes = output is not None and is_class_scores(output)
     gradients = observe_gradients(
         capture,
