@@ -16,7 +16,12 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Record(BaseModel):
     """Frozen, strict plain data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        ser_json_inf_nan="null",
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class Step(Record):
@@ -284,6 +289,4 @@ class Report(Record):
     command: str
     seed: int
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", ser_json_inf_nan="null", populate_by_name=True
-    )
+    model_config = ConfigDict(populate_by_name=True)  # beside what every record has

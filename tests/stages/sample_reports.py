@@ -175,8 +175,8 @@ def minilm(**changes: object) -> Report:
         verdict="proved",
         summary="",
         reasons=(
-            "Storage is exact: the bytes of model.lilliput.",
-            "The drop is at most 0.43 points with 95 % confidence, below the limit of 1 point.",
+            "The packed file has 8.09 MB, 90.7 kB less than allowed.",
+            "Each end of the interval is a one-sided 95 % bound; it was the first look.",
         ),
         warnings=("Only 500 calibration sentences: 2,000 would estimate wide layers better.",),
         plan=Plan(
@@ -285,7 +285,7 @@ def unproved() -> Report:
             "lower": -0.0031,
             "upper": 0.0132,
             "verdict": "unproved",
-            "reason": "The loss is probably small enough; about 2,900 more examples would settle it",
+            "reason": "The loss is probably small enough; 2,900 more examples would settle it",
         }
     )
     drop = source.drop.model_copy(
@@ -334,4 +334,12 @@ def missed() -> Report:
         }
     )
     limits = (source.limits[0], latency, loss)
-    return minilm(limits=limits, drop=drop, verdict="missed", task="clothes", warnings=())
+    return minilm(
+        limits=limits,
+        drop=drop,
+        verdict="missed",
+        task="clothes",
+        warnings=(),
+        reasons=tuple(limit.reason for limit in limits),
+        artifact=source.artifact.model_copy(update={"score": 0.7447}),
+    )

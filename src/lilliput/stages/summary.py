@@ -33,17 +33,29 @@ def summary_sentence(report: Report, folder: Path | None = None) -> str:
         folder: Where the files are, to be named before the file; None names the file alone.
     """
     name = shipped_name(report)
-    path = str(folder / name) if folder is not None and name in report.files else name
+    known = name in report.files
+    path = str(folder / name) if folder is not None and known else name
     gone = wording.bytes_gone(report.original.storage_bytes, report.artifact.storage_bytes)
-    opening = {
-        "proved": f"Ship {path}",
-        "unproved": f"{path} is not proved yet",
-        "missed": f"Do not ship {path}",
-    }[report.verdict]
-    opening = opening[0].upper() + opening[1:] if name not in report.files else opening
-    sentences = [f"{opening}: {gone}." if gone else f"{opening}."]
-    sentences += [s for s in (_drop_sentence(report), *_open_limits(report)) if s]
-    return " ".join(sentences)
+    if report.verdict == "proved":
+        first = f"Ship {path}: {gone}." if gone else f"Ship {path}."
+    else:
+        first = _opening(report, path if known else name[0].upper() + name[1:])
+    middle = f"{gone[0].upper()}{gone[1:]}." if gone and report.verdict != "proved" else ""
+    sentences = (first, middle, _drop_sentence(report), *_open_limits(report))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _opening(report: Report, path: str) -> str:
+    """The headline of what is not proved: which limits stand in the way."""
+    titles = [
+        wording.LIMIT_TITLES[limit.name].lower()
+        for limit in report.limits
+        if limit.verdict == report.verdict
+    ]
+    stopped = f"{', '.join(titles[:-1])} and {titles[-1]}" if len(titles) > 1 else "".join(titles)
+    if report.verdict == "missed":
+        return f"Do not ship {path}: {stopped or 'a limit'} missed."
+    return f"{path} is not proved yet: {stopped} still open." if stopped else f"{path} is unproved."
 
 
 def _drop_sentence(report: Report) -> str:
@@ -53,36 +65,33 @@ def _drop_sentence(report: Report) -> str:
     examples = wording.count(drop.examples)
     if drop.upper is None or not math.isfinite(drop.upper):
         return f"{examples} examples are too few to say how much worse its answers can be."
-    sure = f"{wording.number(100 * drop.confidence)} % sure"
+    sure = f"{wording.number(100 * drop.confidence, 4, rounding='down')} % sure"
     return f"On {examples} examples like yours {_at_most(report, drop)}, {sure}."
 
 
 def _at_most(report: Report, drop: Drop) -> str:
     unit = wording.report_unit(report)
     upper = drop.upper or 0.0
-    metric = wording.clean(drop.metric)
-    if unit == "points" and "agreement" in metric.lower():
-        return f"at most {wording.number(100 * upper, 2)} of 100 answers differ from the original's"
-    if unit == "points" and drop.method in ("score", "exact") and upper >= 0:
-        return f"at most {wording.number(100 * upper, 2)} of 100 answers get worse on balance"
+    metric = wording.clean(drop.metric, 60)
     if upper < 0:
-        return f"{metric} gets better by at least {wording.drop_number(-upper, unit)}"
-    return f"{metric} gets worse by at most {wording.drop_number(upper, unit)}"
+        gain = wording.drop_number(-upper, unit, rounding="down")
+        return f"{metric} gets better by at least {gain}"
+    if wording.counts_answers(drop):
+        share = wording.drop_number(upper, "points", rounding="up", worded=False)
+        other = "agreement" in metric.lower()
+        change = "differ from the original's" if other else "get worse on balance"
+        return f"at most {share} of 100 answers {change}"
+    return f"{metric} gets worse by at most {wording.drop_number(upper, unit, rounding='up')}"
 
 
 def _open_limits(report: Report) -> list[str]:
-    """A sentence for each limit that does not hold, missed ones first."""
+    """The reason of each limit that does not hold, missed ones first."""
     order = sorted(report.limits, key=lambda limit: limit.verdict != "missed")
-    words = {"missed": "missed", "unproved": "not proved"}
-    return [
-        f"{wording.LIMIT_TITLES[limit.name]} {words[limit.verdict]}: {_closed(limit.reason)}"
-        for limit in order
-        if limit.verdict != "proved"
-    ]
+    return [_closed(limit.reason) for limit in order if limit.verdict != "proved"]
 
 
 def _closed(sentence: str) -> str:
-    text = wording.clean(sentence.strip(), 400)
+    text = wording.clean(sentence, 400)
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
@@ -105,7 +114,7 @@ def summary_table(report: Report, folder: Path | None = None) -> RenderableType:
 
 
 def _limit_table(report: Report) -> Table:
-    table = Table("limit", "asked", "measured", "at most", "verdict", box=None, pad_edge=False)
+    table = Table("limit", "asked", "measured", "bounds", "verdict", box=None, pad_edge=False)
     unit = wording.report_unit(report)
     for limit in report.limits:
         verdict = f"{SYMBOLS[limit.verdict]} {limit.verdict}"
@@ -113,7 +122,7 @@ def _limit_table(report: Report) -> Table:
             Text(wording.LIMIT_TITLES[limit.name]),
             Text(wording.limit_asked(limit, unit)),
             Text(wording.limit_number(limit, limit.value, unit)),
-            Text(wording.limit_number(limit, limit.upper, unit)),
+            Text(wording.limit_bounds(limit, unit) or "exact"),
             Text(verdict, style=_STYLES[limit.verdict]),
         )
     return table

@@ -2,7 +2,6 @@
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,7 +24,10 @@ VERDICT_TITLES: dict[VerdictWord, str] = {
     "unproved": "Unproved",
     "missed": "Missed",
 }
-_SHARES = {"accuracy", "agreement", "f1", "precision", "recall", "top"}
+Rounding = Literal["nearest", "up", "down"]
+_ANSWERS = {"accuracy", "agreement", "top"}
+_SHARES = {"f", "precision", "recall"}
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _DECIMAL = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -36,16 +38,27 @@ def clean(text: str, longest: int = 160) -> str:
         text: Any text.
         longest: Most characters to keep, at least 3.
     """
-    line = re.sub(r"[ \t\r\n]+", " ", text).strip()
-    plain = "".join("�" if unicodedata.category(c) in ("Cc", "Cs") else c for c in line)
-    if len(plain) <= longest:
-        return plain
     head = (longest - 1) * 2 // 3
-    return f"{plain[:head]}…{plain[len(plain) - (longest - 1 - head) :]}"
+    tail = longest - 1 - head
+    if len(text) > 8 * longest:  # a long one is cut first: only its ends are worth the work
+        return f"{_line(text[: 2 * longest])[:head]}…{_line(text[-2 * longest :])[-tail:]}"
+    line = _line(text)
+    return line if len(line) <= longest else f"{line[:head]}…{line[-tail:]}"
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number with `digits` significant digits, without exponent where that reads well."""
+def _line(text: str) -> str:
+    return _UNPRINTABLE.sub("�", re.sub(r"[ \t\r\n]+", " ", text).strip())
+
+
+def number(value: float | None, digits: int = 3, *, rounding: Rounding = "nearest") -> str:
+    """A number with `digits` significant digits, without exponent where that reads well.
+
+    Args:
+        value: Any number; None, infinity and NaN become a dash.
+        digits: At least 1.
+        rounding: ``up`` for an upper bound and ``down`` for a lower one, so that the words never
+            promise more than the number does.
+    """
     if value is None or not math.isfinite(value):
         return DASH
     if value == 0:
@@ -53,9 +66,17 @@ def number(value: float | None, digits: int = 3) -> str:
     if not 1e-4 <= abs(value) < 1e6:
         return f"{value:.{digits - 1}e}".replace("-", "−")
     places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    text = f"{value:,.{places}f}"
+    text = f"{_rounded(value, places, rounding):,.{places}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("-0", "") else text.replace("-", "−")
+
+
+def _rounded(value: float, places: int, rounding: Rounding) -> float:
+    scaled = value * 10.0**places
+    slack = 1e-9 * max(1.0, abs(scaled))  # 0.43 as a binary fraction stays 0.43
+    if rounding == "up":
+        return math.ceil(scaled - slack) / 10.0**places
+    return value if rounding == "nearest" else math.floor(scaled + slack) / 10.0**places
 
 
 def count(value: int | None) -> str:
@@ -99,7 +120,7 @@ def bytes_gone(original: int | None, artifact: int | None) -> str:
     The fraction with a denominator of at most 20 that lies closest below the truth; beyond that
     (n - 1) of n.
     """
-    if not original or artifact is None or artifact < 0:
+    if not original or not artifact:
         return ""
     if artifact > original:
         return f"{share(artifact / original - 1)} larger than the original"
@@ -107,7 +128,7 @@ def bytes_gone(original: int | None, artifact: int | None) -> str:
     if gone * 20 < original:
         return "about as large as the original"
     if artifact * 20 <= original:
-        whole = original // max(artifact, 1)
+        whole = original // artifact
         return f"{count(whole - 1)} of {count(whole)} bytes gone"
     best = max(((gone * n // original) / n, -n) for n in range(2, 21))
     whole = -best[1]
@@ -123,24 +144,36 @@ def report_unit(report: Report) -> DropUnit:
 def drop_unit(drop: Drop, limit: LimitResult | None) -> DropUnit:
     """What a drop is counted in: points of 100, percent of the original, or the metric's unit.
 
-    Scores that are counted answers (right or wrong, same or other) are told in points. Others are
-    told as they were asked for: a percentage, or a plain number in the metric's unit.
+    Scores that are shares of answers are told in points. Others are told as they were asked for:
+    a percentage, or a plain number in the metric's unit.
     """
-    words = set(re.sub(r"[^a-z0-9]+", " ", drop.metric.lower()).split())
-    if drop.method in ("score", "exact") or words & _SHARES:
+    if drop.method == "score" or _metric_words(drop) & (_ANSWERS | _SHARES):
         return "points"
     asked_in_percent = limit is not None and limit.asked_text.rstrip().endswith("%")
     return "percent" if asked_in_percent else "plain"
 
 
-def drop_number(value: float | None, unit: DropUnit) -> str:
-    """A drop with its unit: ``0.8 points``, ``4.1 %``, ``0.012``."""
+def counts_answers(drop: Drop) -> bool:
+    """Whether the score is the share of examples answered well, each right or wrong."""
+    return drop.method == "score" or bool(_metric_words(drop) & _ANSWERS)
+
+
+def _metric_words(drop: Drop) -> set[str]:
+    """Words of the metric's name, lower case, without digits at the end: ``top5`` -> ``top``."""
+    return {word.rstrip("0123456789") for word in re.findall(r"[a-z0-9]+", drop.metric.lower())}
+
+
+def drop_number(
+    value: float | None, unit: DropUnit, *, rounding: Rounding = "nearest", worded: bool = True
+) -> str:
+    """A drop: ``0.8 points``, ``4.1 %``, ``0.012``; without its unit unless `worded`."""
     if value is None or not math.isfinite(value):
         return DASH
-    if unit == "plain":
-        return number(value)
-    scaled = number(100 * value, digits=2 if abs(value) < 0.1 else 3)
-    return f"{scaled} %" if unit == "percent" else f"{scaled} points"
+    scaled = value if unit == "plain" else 100 * value
+    text = number(scaled, 3 if abs(scaled) >= 10 else 2, rounding=rounding)
+    if unit == "plain" or not worded:
+        return text
+    return f"{text} %" if unit == "percent" else f"{text} point{'' if text == '1' else 's'}"
 
 
 def limit_number(limit: LimitResult, value: float | None, unit: DropUnit) -> str:
@@ -152,6 +185,17 @@ def limit_number(limit: LimitResult, value: float | None, unit: DropUnit) -> str
     if limit.name == "energy":
         return DASH if value is None else f"{number(value)} J"
     return size(value)
+
+
+def limit_bounds(limit: LimitResult, unit: DropUnit) -> str:
+    """The interval of a value that is not exact, ``−0.46 to 0.43 points``; "" for an exact one."""
+    if limit.lower == limit.upper:
+        return ""
+    if limit.name != "drop":
+        lower, upper = (limit_number(limit, value, unit) for value in (limit.lower, limit.upper))
+        return f"{lower} to {upper}"
+    lower = drop_number(limit.lower, unit, rounding="down", worded=False)
+    return f"{lower} to {drop_number(limit.upper, unit, rounding='up')}"
 
 
 def limit_asked(limit: LimitResult, unit: DropUnit) -> str:

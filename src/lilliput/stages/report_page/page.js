@@ -22,6 +22,10 @@
   };
   const worded = (value, unit) => unit === "bytes" ? bytes(value) : value === null ? nothing : `${plain(value)}${unit ? ` ${unit}` : ""}`;
   const tail = (text, length) => text.length <= length ? text : `…${text.slice(1 - length)}`;
+  const short = (name) => {  // encoder.layer.3.attention.self.query.weight -> 3.self.query
+    const parts = name.replace(/\.weight$/, "").split("."), last = parts.splice(-2);
+    return tail([...parts.filter((part) => /^\d+$/.test(part)), ...last].join("."), 22);
+  };
   const lines = (text) => text.match(/[\s\S]{1,40}/g) || [""];
 
   // ---- charts: common look -------------------------------------------------------------------
@@ -53,6 +57,7 @@
     box.hidden = false;
     const family = getComputedStyle(document.body).fontFamily;
     Chart.defaults.font.family = family;
+    paint(config, looks());  // before the chart is made: it keeps the first look of an empty set
     const chart = new Chart(byId(`${name}-chart`), config);
     const repaint = () => { const look = looks(); paintTooltip(chart, look); paint(chart, look); chart.update("none"); };
     painters.push([chart, repaint]);
@@ -96,7 +101,7 @@
       x.min = state.from;
       x.max = state.to;
       x.ticks.display = true;
-      x.ticks.callback = function label(index) { return room() ? tail(this.getLabelForValue(index).replace(/\.weight$/, ""), 20) : null; };
+      x.ticks.callback = function label(index) { return room() ? short(this.getLabelForValue(index)) : null; };
       chart.update("none");
       view.textContent = seen === total
         ? `All ${total} layers. Drag across bars, or use the buttons, to look closer.`

@@ -4,7 +4,7 @@ import re
 from itertools import islice
 from typing import Any
 
-from lilliput.records import LimitResult, Report, Step
+from lilliput.records import Drop, LimitResult, Report, Step
 from lilliput.stages import wording
 from lilliput.stages.report_page import charts
 from lilliput.stages.summary import summary_sentence
@@ -16,6 +16,7 @@ _SPLIT_USES = {
 }
 _STAGES = ("capture", "profile", "plan", "apply", "recover", "export", "measure", "judge")
 _MOST_LINES = 50
+_MOST_NAMES = 200
 
 
 def page_view(report: Report, rows: int) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def page_view(report: Report, rows: int) -> dict[str, Any]:
     return {
         **_head(report),
         "limits": [_limit(report, limit) for limit in report.limits],
-        "reasons": _lines(report.reasons),
+        "reasons": _lines(_further_reasons(report)),
         "warnings": _lines(report.warnings),
         "pairs": wording.pairs(report),
         "scores": next((pair for pair in wording.pairs(report) if pair.key == "score"), None),
@@ -41,7 +42,7 @@ def page_view(report: Report, rows: int) -> dict[str, Any]:
         "classes": charts.class_rows(report)[:rows],
         "all_classes": 0 if report.drop is None else len(report.drop.per_class),
         "worst": () if report.drop is None else report.drop.worst[: min(rows, _MOST_LINES)],
-        "steps": [_step(step, rows) for step in report.plan.steps[:rows]],
+        "steps": [_step(step, rows) for step in report.plan.steps[: min(rows, _MOST_LINES)]],
         "plan": report.plan,
         "fidelity": report.fidelity,
         "seconds": _seconds(report, rows),
@@ -61,10 +62,15 @@ def _head(report: Report) -> dict[str, Any]:
         "task": wording.clean(report.task),
         "verdict": report.verdict,
         "verdict_title": wording.VERDICT_TITLES[report.verdict],
-        "headline": first,
-        "details": rest[0] if rest else "",
+        "headline": _unbroken(first),
+        "details": _unbroken(rest[0]) if rest else "",
         "figures": _figures(report),
     }
+
+
+def _unbroken(text: str) -> str:
+    """The same text, a number never parted from its unit by the end of a line."""
+    return re.sub(r"(?<=\d) (?=(?:%|points?|[kMGT]?B|ms)(?!\w))", "\u00a0", text)
 
 
 def _figures(report: Report) -> list[dict[str, str]]:
@@ -84,12 +90,16 @@ def _figures(report: Report) -> list[dict[str, str]]:
         figures.append(
             {
                 "title": "Loss of quality",
-                "value": f"≤ {wording.drop_number(drop.upper, wording.report_unit(report))}",
-                "note": f"{wording.number(100 * drop.confidence)} % sure, "
+                "value": f"≤ {_upper(report, drop)}",
+                "note": f"{wording.number(100 * drop.confidence, 4, rounding='down')} % sure, "
                 f"{wording.count(drop.examples)} examples",
             }
         )
     return figures
+
+
+def _upper(report: Report, drop: Drop) -> str:
+    return wording.drop_number(drop.upper, wording.report_unit(report), rounding="up")
 
 
 def _note(pair: wording.Pair) -> str:
@@ -100,14 +110,12 @@ def _note(pair: wording.Pair) -> str:
 
 def _limit(report: Report, limit: LimitResult) -> dict[str, Any]:
     unit = wording.report_unit(report)
-    exact = limit.lower == limit.upper
-    bounds = [wording.limit_number(limit, value, unit) for value in (limit.lower, limit.upper)]
     return {
         "title": wording.LIMIT_TITLES[limit.name],
         "name": limit.name,
         "asked": wording.limit_asked(limit, unit),
         "value": wording.limit_number(limit, limit.value, unit),
-        "bounds": "" if exact else f"{bounds[0]} to {bounds[1]}",
+        "bounds": "" if limit.value is None else wording.limit_bounds(limit, unit),
         "verdict": limit.verdict,
         "verdict_title": wording.VERDICT_TITLES[limit.verdict],
         "reason": wording.clean(limit.reason, 600),
@@ -121,18 +129,23 @@ def _drop(report: Report) -> dict[str, Any] | None:
     unit = wording.report_unit(report)
     estimate = drop.estimate or 0.0
 
-    def text(value: float | None) -> str:
-        return wording.drop_number(value, unit)
+    def text(value: float | None, rounding: wording.Rounding = "nearest") -> str:
+        return wording.drop_number(value, unit, rounding=rounding)
+
+    def tick(value: float) -> str:
+        return wording.drop_number(value, unit, worded=unit == "percent")
 
     return {
-        "picture": picture | {"ticks": [(at, text(tick)) for at, tick in picture["ticks"]]},
+        "picture": picture | {"ticks": [(at, tick(value)) for at, value in picture["ticks"]]},
         "record": drop,
         "metric": wording.clean(drop.metric, 60),
         "estimate": text(drop.estimate),
-        "lower": text(drop.lower),
-        "upper": text(drop.upper),
+        "lower": text(drop.lower, "down"),
+        "upper": text(drop.upper, "up"),
         "limit": None if picture["limit"] is None else text(picture["limit_value"]),
-        "confidence": wording.number(100 * drop.confidence),
+        "in_points": unit == "points",
+        "range": wording.drop_number(drop.lower, unit, rounding="down", worded=False),
+        "confidence": wording.number(100 * drop.confidence, 4, rounding="down"),
         "better": wording.drop_number(-estimate, unit) if estimate < 0 else "",
     }
 
@@ -152,6 +165,7 @@ def _weights(shape: tuple[int, ...]) -> int:
 
 
 def _step(step: Step, rows: int) -> dict[str, Any]:
+    most = min(rows, _MOST_NAMES)
     return {
         "technique": wording.clean(step.technique, 80),
         "settings": [
@@ -159,7 +173,7 @@ def _step(step: Step, rows: int) -> dict[str, Any]:
             for name, value in islice(sorted(step.settings.items()), rows)
         ],
         "count": len(step.where),
-        "where": [wording.clean(name, charts.NAME_LENGTH) for name in step.where[:rows]],
+        "where": [wording.clean(name, charts.NAME_LENGTH) for name in step.where[:most]],
     }
 
 
@@ -182,6 +196,12 @@ def _seconds(report: Report, rows: int) -> list[tuple[str, float]]:
     rank = {name: place for place, name in enumerate(_STAGES)}
     entries = sorted(report.seconds.items(), key=lambda entry: (rank.get(entry[0], 99), entry[0]))
     return _entries(dict(entries), rows)
+
+
+def _further_reasons(report: Report) -> tuple[str, ...]:
+    """The reasons that the table of limits does not give already."""
+    told = {limit.reason for limit in report.limits}
+    return tuple(reason for reason in report.reasons if reason not in told)
 
 
 def _lines(texts: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,376 @@
+"""`report.json` and `report.html`: whole, deterministic, valid, and safe to open."""
+
+import hashlib
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from sample_reports import HOSTILE, bare, hostile, minilm, missed, unproved
+
+from lilliput.errors import InputError, InternalError, OutputError
+from lilliput.records import Report, Sizes
+from lilliput.stages import report_page
+from lilliput.stages.report import read_report, report, report_schema, report_text
+from lilliput.stages.report_page.charts import chart_data, embed_json, interval, ticks
+from lilliput.stages.report_page.page import LARGEST_PAGE, render_page
+
+ROOT = Path(__file__).parents[2]
+ASSETS = Path(report_page.__file__).parent
+REPORTS = {f.__name__: f for f in (minilm, bare, hostile, unproved, missed)}
+ISSUE_FIELDS = (
+    "schema budget original artifact limits drop files verdict reasons plan environment seed"
+)
+
+
+class Page(HTMLParser):
+    """Elements of a page, as a browser would see them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self._script = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._script = tag == "script"
+        if self._script:
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = self._script and tag != "script"
+
+    def handle_data(self, data: str) -> None:
+        if self._script:
+            self.scripts[-1] += data
+
+
+# ---- report.json -------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", REPORTS)
+def test_what_is_written_is_read_back(name: str, tmp_path: Path) -> None:
+    made = REPORTS[name]()
+    json_path, page_path = report(made, tmp_path / "new" / "folder")
+    assert (json_path.name, page_path.name) == ("report.json", "report.html")
+    assert read_report(json_path) == made
+    assert read_report(json_path.parent) == made
+    assert sorted(p.name for p in json_path.parent.iterdir()) == ["report.html", "report.json"]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_a_real_report_fits_the_schema(name: str) -> None:
+    data = json.loads(report_text(REPORTS[name]()))
+    schema = json.loads((ROOT / "docs" / "report.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(data)
+    assert set(ISSUE_FIELDS.split()) <= set(schema["required"]) & set(data)
+
+
+def test_the_committed_schema_is_current() -> None:
+    assert (ROOT / "docs" / "report.schema.json").read_text() == report_schema(), (
+        "write it again: python -c 'from lilliput.stages.report import report_schema; "
+        'print(report_schema(), end="")\' > docs/report.schema.json'
+    )
+
+
+def test_the_schema_refuses_what_is_no_report() -> None:
+    schema = json.loads(report_schema())
+    data = json.loads(report_text(minilm()))
+    for broken in ({"verdict": "fine"}, {"surprise": 1}, {"schema": "lilliput-report/0"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(data | broken, schema)
+
+
+def test_text_is_sorted_and_deterministic() -> None:
+    text = report_text(minilm())
+    data = json.loads(text)
+    assert list(data) == sorted(data)
+    assert text.endswith("}\n")
+    assert text == report_text(minilm())
+    assert render_page(minilm()) == render_page(minilm())
+
+
+def test_infinite_and_nan_become_null(tmp_path: Path) -> None:
+    drop = missed().drop
+    assert drop is not None
+    worst = drop.worst[0].model_copy(update={"original": math.nan, "artifact": -math.inf})
+    drop = drop.model_copy(update={"upper": math.inf, "estimate": math.nan, "worst": (worst,)})
+    path, _ = report(missed().model_copy(update={"drop": drop}), tmp_path)
+    data = json.loads(path.read_text(), parse_constant=lambda token: pytest.fail(token))
+    assert data["drop"]["upper"] is None
+    assert data["drop"]["worst"][0]["artifact"] is None
+    assert read_report(path).drop is not None
+
+
+def test_a_report_that_could_not_be_read_back_is_our_bug(tmp_path: Path) -> None:
+    broken = minilm().model_copy(update={"seconds": {"plan": math.nan}})
+    with pytest.raises(InternalError, match=r"cannot be read back: seconds\.plan"):
+        report(broken, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unmeasured_is_null() -> None:
+    data = json.loads(report_text(bare()))
+    assert data["drop"] is None
+    assert data["original"]["memory_bytes"] is None
+    assert data["artifact"]["latency_ms"] is None
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "is not a report of this version"),
+        ("{}", "budget: Field required"),
+        ('{"schema": "lilliput-report/9"}', "schema: Input should be 'lilliput-report/1'"),
+        ("[1, 2", "Invalid JSON"),
+        ("\x00\xff", "is not a report"),
+    ],
+)
+def test_a_damaged_report_is_named(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InputError, match=re.escape(words)):
+        read_report(tmp_path)
+
+
+def test_no_report_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no .*report\.json .*lilliput compress"):
+        read_report(tmp_path)
+    with pytest.raises(InputError, match=r"there is no .*gone"):
+        read_report(tmp_path / "gone")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="cannot write the report to"):
+        report(bare(), tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_failed_write_leaves_the_old_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(bare(), tmp_path)
+    before = (tmp_path / "report.json").read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        report(minilm(), tmp_path)
+    assert (tmp_path / "report.json").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_writing_again_replaces(tmp_path: Path) -> None:
+    report(bare(), tmp_path)
+    report(minilm(), tmp_path)
+    assert read_report(tmp_path).verdict == "proved"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+# ---- report.html -------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_page_refers_to_nothing_outside(name: str) -> None:
+    text = render_page(REPORTS[name]())
+    page = Page(text)
+    assert len(text.encode()) < LARGEST_PAGE
+    for tag, attributes in page.elements:
+        assert tag not in {"link", "iframe", "img", "object", "embed", "form", "base"}
+        assert "src" not in attributes
+        assert not [key for key in attributes if key.startswith("on")]
+        assert attributes.get("href", "#").startswith("#")
+    assert "url(" not in text.split("</style>")[0]
+    assert "sourceMappingURL" not in text
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_policy_allows_our_scripts_alone(name: str) -> None:
+    page = Page(render_page(REPORTS[name]()))
+    policy = next(
+        a["content"] for t, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy is not None
+    rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+    assert rules.pop("script-src").count("'sha256-") == 2
+    assert rules == {
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    assert len(page.scripts) == 3  # the data, the library, ours
+
+
+def test_hostile_text_is_only_text() -> None:
+    page = Page(render_page(hostile()))
+    plain = Page(render_page(minilm()))
+    assert {tag for tag, _ in page.elements} <= {tag for tag, _ in plain.elements}
+    assert page.scripts[1:] == plain.scripts[1:]
+    names = json.loads(page.scripts[0])["layers"]["names"]
+    assert names[0] == HOSTILE[0] + "0"
+    assert names[5].startswith("xxx")
+    assert len(names[5]) == 120
+
+
+@given(st.text(max_size=60))
+def test_embedded_json_cannot_end_its_element(text: str) -> None:
+    embedded = embed_json({text: [text, 1.5, None]})
+    assert not set(embedded) & set("<>&\u2028\u2029")
+    assert json.loads(embedded) == {text: [text, 1.5, None]}
+
+
+def test_a_thousand_long_names_stay_below_two_megabytes() -> None:
+    source = minilm()
+    names = [f"{i}" + "🦙" * 10_000 for i in range(1500)]
+    step = source.plan.steps[0].model_copy(update={"where": tuple(names)})
+    sites = tuple(source.sites[0].model_copy(update={"name": name}) for name in names)
+    large = minilm(sites=sites, plan=source.plan.model_copy(update={"steps": (step,) * 40}))
+    text = render_page(large)
+    assert len(text.encode()) < LARGEST_PAGE
+    assert "1,500 weights" in text
+    assert "report.json has all" in text
+
+
+SECTIONS = (
+    "headline limits reasons sizes drop layers classes examples done data warnings environment "
+    "files repeat"
+)
+
+
+def test_the_order_of_the_sections() -> None:
+    text = render_page(minilm())
+    places = [text.index(f'id="{name}') for name in SECTIONS.split()]
+    assert places == sorted(places)
+
+
+def test_empty_sections_are_left_out() -> None:
+    text = render_page(bare())
+    present = [name for name in SECTIONS.split() if f'id="{name}"' in text]
+    assert present == ["headline", "sizes", "environment"] or present == ["headline", "sizes"]
+    assert "None" not in text.split("<script")[0]
+    assert "nan" not in text.split("<script")[0].lower().split("</style>")[1]
+
+
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_drawing_has_a_table(name: str) -> None:
+    text = render_page(REPORTS[name]())
+    for section in re.findall(r"<section.*?</section>", text, flags=re.S):
+        if "<canvas" in section or 'class="axis"' in section or 'class="bar' in section:
+            assert re.search(r"<details.*?<table", section, flags=re.S)
+
+
+def test_the_page_says_what_the_report_says() -> None:
+    text = render_page(minilm())
+    for words in (
+        "<bdi>Ship model.lilliput: 10 of 11 bytes gone.</bdi>",
+        "≤ 9 % (8.18 MB)",
+        "likely −0.46 to 0.43 points",
+        "340 (5 %)",
+        "118 dB",
+        "lilliput compress examples/sentences.py --storage 9% --drop 1% --out out/demo",
+        "trusted the audience",
+    ):
+        assert words in text
+    for entry in minilm().files.values():
+        assert entry.sha256 in text
+
+
+def test_reasons_of_the_table_are_not_repeated() -> None:
+    assert 'id="reasons"' not in render_page(missed())
+
+
+# ---- geometry and data of the charts -------------------------------------------------------------
+def test_interval_holds_everything() -> None:
+    picture = interval(missed())
+    assert picture is not None
+    order = [picture[key] for key in ("zero", "limit", "lower", "estimate", "upper")]
+    assert order == sorted(order)
+    assert order[0] > 0
+    assert order[-1] < 100
+    width = 0.0381 * 1.24  # from zero to the upper end, with both margins
+    assert picture["estimate"] - picture["zero"] == pytest.approx(100 * 0.031 / width, abs=1e-3)
+
+
+def test_no_interval_without_a_measured_drop() -> None:
+    assert interval(bare()) is None
+
+
+def test_interval_of_nothing_but_zero() -> None:
+    drop = minilm().drop
+    assert drop is not None
+    zero = drop.model_copy(update={"estimate": 0.0, "lower": None, "upper": None})
+    picture = interval(minilm(drop=zero, limits=()))
+    assert picture is not None
+    assert picture["zero"] == picture["estimate"]
+    assert picture["open"]
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_round_few_and_inside(start: float, width: float) -> None:
+    end = start + width
+    if not end - start > width / 2:
+        return
+    places = ticks(start, end)
+    assert 1 <= len(places) <= 7
+    slack = 1e-6 * (end - start) + 1e-9 * abs(start)
+    assert all(start - slack <= place <= end + slack for place in places)
+
+
+def test_chart_data_is_the_reports() -> None:
+    source = minilm()
+    data = chart_data(source, 1000)
+    bits = next(v for v in data["layers"]["values"] if v["key"] == "bits")
+    assert bits["values"] == [site.bits for site in source.sites]
+    assert data["layers"]["bound"] == [site.bound_bits for site in source.sites]
+    assert len(data["sensitivity"]["points"]) == 38
+    assert data["classes"]["label"] == ["positive", "negative"]
+    assert data["classes"]["change"] == pytest.approx([-0.32, 0.34])
+
+
+def test_many_classes_show_both_ends() -> None:
+    drop = minilm().drop
+    assert drop is not None
+    entry = drop.per_class[0]
+    many = tuple(
+        entry.model_copy(update={"label": f"c{i}", "original": 0.5, "artifact": 0.5 + i / 1000})
+        for i in range(200)
+    )
+    data = chart_data(minilm(drop=drop.model_copy(update={"per_class": many})), 1000)
+    assert len(data["classes"]["label"]) == 30
+    assert (data["classes"]["label"][0], data["classes"]["label"][-1]) == ("c0", "c199")
+
+
+def test_zero_sensitivity_is_no_point_on_a_logarithmic_axis() -> None:
+    sites = tuple(s.model_copy(update={"sensitivity": 0.0}) for s in minilm().sites)
+    assert "sensitivity" not in chart_data(minilm(sites=sites), 1000)
+
+
+# ---- assets ------------------------------------------------------------------------------------
+def test_the_library_is_the_one_described() -> None:
+    library = (ASSETS / "chart.umd.min.js").read_bytes()
+    note = (ASSETS / "chart.README.md").read_text()
+    assert hashlib.sha256(library).hexdigest() in note
+    assert b"Chart.js v4.6.1" in library
+    assert "MIT License" in (ASSETS / "chart.LICENSE.md").read_text()
+
+
+def test_scripts_survive_html_unchanged() -> None:
+    for name in ("chart.umd.min.js", "page.js", "style.css"):
+        text = (ASSETS / name).read_bytes().decode()
+        assert "\r" not in text
+        assert not re.search(r"</(script|style)|<!--", text)
+
+
+def test_a_report_is_a_closed_record() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        Report.model_validate(json.loads(report_text(bare())) | {"note": 1})
+    assert Sizes().storage_bytes is None
