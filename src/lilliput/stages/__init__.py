@@ -1,0 +1,1 @@
+"""The verbs, one function per file, in the order in which data flows."""
