@@ -6,6 +6,12 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from torch import Tensor
+
+from benchmarks.models import Inputs, Subject, load, outputs
+from benchmarks.peers.parts import fp32_bytes
+from benchmarks.record import SEEDS, Record, versions
+from benchmarks.rows.whole import SHARES
 from lilliput import Budget, Task
 from lilliput.records import Plan
 from lilliput.runs import Run, Settings, prepare
@@ -13,12 +19,6 @@ from lilliput.stages.export import export
 from lilliput.stages.plan import Targets, plan
 from lilliput.stages.profile import profile
 from lilliput.trials import Trials
-from torch import Tensor
-
-from benchmarks.models import Inputs, Subject, load, outputs
-from benchmarks.peers.parts import fp32_bytes
-from benchmarks.record import SEEDS, Record, versions
-from benchmarks.rows.whole import SHARES
 
 PROBES = 64
 Done = frozenset[tuple[str, str, int]]
@@ -93,7 +93,7 @@ def whole(row: str, subject_name: str, done: Done) -> Iterator[Record]:
 
 def profiled(run: Run) -> Trials:
     """Statistics and probes, ready to try plans on."""
-    known = profile(run.task, run.captured, run.split, row_factors=run.row_factors)
+    known = profile(run.task, run.captured, run.split, folding=run.folding)
     return Trials(
         task=run.task,
         profile=known,

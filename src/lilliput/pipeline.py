@@ -15,7 +15,6 @@ from lilliput.model.encodings import Encoding
 from lilliput.model.profiles import Profile
 from lilliput.records import Plan, Report
 from lilliput.runs import Run, Settings, prepare
-from lilliput.stages.apply import apply
 from lilliput.stages.export import Exported, export
 from lilliput.stages.forecast import Claim, forecast
 from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
@@ -92,7 +91,7 @@ def apply_plan(
         run = prepare(task, budget or Budget(), settings, Path(scratch))
         _tell_forecast(run, out)
         known = run.clock("profile", lambda: _profile(run))
-        encodings = run.clock("apply", lambda: apply(plan, known))
+        encodings = run.clock("apply", lambda: _trials(run, known).encodings(plan))
         return _prove(run, known, plan, encodings, folder=folder, out=out)
 
 
@@ -111,7 +110,7 @@ def _profile(run: Run) -> Profile:
         run.task,
         run.captured,
         run.split,
-        row_factors=run.row_factors,
+        folding=run.folding,
         seed=run.settings.seed,
         progress=run.settings.progress,
     )

@@ -15,6 +15,7 @@ from lilliput.ledger import Ledger
 from lilliput.metrics import Metric
 from lilliput.model.capture import Capture, capture
 from lilliput.model.hashes import state_hash
+from lilliput.model.profiles import Folding
 from lilliput.runtime.onnx_bind import Bindings, bind
 from lilliput.runtime.onnx_encode import Arithmetic
 from lilliput.runtime.onnx_export import export_original
@@ -120,16 +121,18 @@ class Run:
         return resolve_drop(drop, self.metric, 1.0)
 
     @property
-    def row_factors(self) -> dict[str, Tensor]:
-        """Site -> what the export multiplies its rows with (a folded BatchNorm), (rows,)."""
-        factors = {}
+    def folding(self) -> Folding:
+        """What the export folds together."""
+        factors: dict[str, Tensor] = {}
         for binding in self.bindings.found:
             for piece in binding.pieces:
                 site = self.captured.sites.get(piece.parameter)
                 if site is not None and piece.factor is not None:
                     flat = torch.from_numpy(piece.factor.reshape(-1).copy()).to(torch.float32)
                     factors[site.name] = flat.expand(site.rows) if len(flat) == 1 else flat
-        return {n: f for n, f in factors.items() if len(f) == self.captured.sites[n].rows}
+        whole = {n: f for n, f in factors.items() if len(f) == self.captured.sites[n].rows}
+        names = {name for fold in self.bindings.folds for name in fold.names}
+        return Folding(whole, frozenset(names - self.captured.sites.keys()))
 
     def clock(self, stage: str, work: Callable[[], T]) -> T:
         """Does the work and remembers how long it took."""

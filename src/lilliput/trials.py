@@ -15,6 +15,7 @@ from lilliput.model.profiles import Profile
 from lilliput.records import Plan
 from lilliput.runtime.onnx_bind import Bindings
 from lilliput.runtime.onnx_encode import Arithmetic, write_encodings
+from lilliput.runtime.onnx_folds import half_precision_biases
 from lilliput.stages.apply import apply
 from lilliput.stages.plan import Trial
 from lilliput.statistics import drop_bound, is_binary, relative_drop_bound
@@ -57,7 +58,9 @@ class Trials:
         """What the plan turns the weights into; the last plan's are kept."""
         key = _key(plan)
         if self._last is None or self._last[0] != key:
-            self._last = (key, apply(plan, self.profile))
+            # Folded BatchNorms come last: their biases in the file shall fit half precision.
+            folded = half_precision_biases(self.bindings.folds)
+            self._last = (key, apply(plan, self.profile) | folded)
         return self._last[1]
 
     def sizes(self, plan: Plan) -> Trial:
@@ -94,9 +97,9 @@ class Trials:
         return float(estimate + CAUTION * width)
 
     def _rows(self, encodings: dict[str, Encoding], *, reference: bool) -> np.ndarray:
+        known = dict(self.task.model.named_parameters())
         replaced = {
-            name: encoding.decode().to(self.profile.parameters[name].dtype)
-            for name, encoding in encodings.items()
+            name: encoding.decode().to(known[name].dtype) for name, encoding in encodings.items()
         }
         rows = []
         for number, batch in enumerate(self.task.batches(self.search, BATCH)):

@@ -15,6 +15,19 @@ TEMPER = 1e-3  # smallest output weight, as a share of the mean
 
 
 @dataclass(frozen=True)
+class Folding:
+    """What the export folds together, so that what is stored differs from the parameters.
+
+    Attributes:
+        row_factors: Site -> what its rows are multiplied with (a BatchNorm), (rows,).
+        parameters: Names that are not in the file themselves; rounding them saves nothing.
+    """
+
+    row_factors: Mapping[str, Tensor] = field(default_factory=dict)
+    parameters: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class SiteProfile:
     """One site under the one metric: ``damage = sum_r weights[r] * (E H E^T)[r, r]``.
 
@@ -47,7 +60,8 @@ class Profile:
     Attributes:
         model_hash: Names and shapes of the parameters.
         sites: By name, in order of use.
-        parameters: Values of the sites and of all other floating-point parameters, by name.
+        parameters: Values of the sites and of all other floating-point parameters that are
+            stored as they are, by name.
         warnings: What the user should know.
         factors: Factorisations made so far, by the address of the second moment.
     """

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from lilliput.model.encodings import Dense
-
-_SNAP = 2.0**-20  # relative; fp32 rounding of the formula above, and far below half precision
+from lilliput.tensor.halves import snapped
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,7 @@ class Fold:
         if self.layer_bias is not None:
             shift = values.get(self.layer_bias, self.old[self.layer_bias])
             bias = bias + ratio * self.factor * (shift - self.old[self.layer_bias])
-        return _snapped(bias)
-
-
-def _snapped(values: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        half = values.astype(np.float16).astype(np.float64)
-    near = np.abs(half - values) <= _SNAP * np.abs(values) + 1e-12
-    return np.asarray(np.where(near, half, values), np.float32)
+        return snapped(bias)
 
 
 def half_precision_biases(folds: Iterable[Fold]) -> dict[str, Dense]:

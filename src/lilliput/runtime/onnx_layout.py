@@ -7,6 +7,7 @@ import numpy as np
 
 from lilliput.model.encodings import Dense, Encoding, Grid
 from lilliput.runtime.onnx_bind import Binding, Piece
+from lilliput.tensor.halves import snapped
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _parameter_shaped(piece: Piece, grid: Grid) -> tuple[np.ndarray, np.ndarray,
     if piece.factor is None:
         return codes, rows, columns
     if piece.factor.shape == rows.shape:
-        return codes, rows * piece.factor, columns
+        return codes, snapped(rows * piece.factor), columns
     return codes, rows, piece.factor if columns is None else columns * piece.factor
 
 

@@ -14,16 +14,18 @@ from lilliput.model.capture import Capture
 from lilliput.model.gradients import Probe, observe_gradients
 from lilliput.model.moments import Moments, small_sample
 from lilliput.model.observe import observe
-from lilliput.model.profiles import Profile, SiteProfile, site_profile
+from lilliput.model.profiles import Folding, Profile, SiteProfile, site_profile
 from lilliput.task import Split, Task
 from lilliput.techniques import QuantizeFeedback
 from lilliput.tensor.divergence import divergence
 from lilliput.tensor.second_order import layer_damage
 
 PROBE = QuantizeFeedback(step=0.5)
-PROBE_EXAMPLES = 64
+PROBE_EXAMPLES = (8, 64)
+PROBE_MACS = 3e11  # multiply-adds that all probes together may take
 GRADIENT_EXAMPLES = 128
 BATCH = 32
+NO_FOLDING = Folding()
 Progress = Callable[[str, int, int], None]
 
 
@@ -32,7 +34,7 @@ def profile(
     capture: Capture,
     split: Split,
     *,
-    row_factors: Mapping[str, Tensor] | None = None,
+    folding: Folding = NO_FOLDING,
     seed: int = 0,
     progress: Progress = lambda stage, done, total: None,
 ) -> Profile:
@@ -44,7 +46,7 @@ def profile(
         task: What must keep working; its model is not changed.
         capture: The model's graph and sites.
         split: Which examples calibrate and which may steer.
-        row_factors: What the export multiplies a site's rows with, (rows,) each.
+        folding: What the export folds together.
         seed: Of the gradient's random signs.
         progress: Told the stage, steps done and steps in all.
 
@@ -57,7 +59,7 @@ def profile(
         name: site_profile(
             site,
             moments.get(name),
-            row_factors=(row_factors or {}).get(name),
+            row_factors=folding.row_factors.get(name),
             macs=capture.macs.get(name),
             shared=shared,
         )
@@ -65,7 +67,10 @@ def profile(
     }
     warnings = [small_sample(name, found) for name, found in moments.items()]
     known = Profile(
-        capture.model_hash, sites, _floats(task), _grouped(warnings) + tuple(capture.warnings)
+        capture.model_hash,
+        sites,
+        _floats(task, folding),
+        _grouped(warnings) + tuple(capture.warnings),
     )
     probes = split.search or split.calibration
     if not probes:
@@ -99,12 +104,12 @@ def _moments(
     return {name: found.with_output(gradients.get(name)) for name, found in moments.items()}
 
 
-def _floats(task: Task) -> dict[str, Tensor]:
-    """Every floating-point parameter by its first name."""
+def _floats(task: Task, folding: Folding) -> dict[str, Tensor]:
+    """Every floating-point parameter that is stored as it is, by its first name."""
     return {
         name: parameter.detach()
         for name, parameter in task.model.named_parameters()
-        if parameter.is_floating_point()
+        if parameter.is_floating_point() and name not in folding.parameters
     }
 
 
@@ -125,7 +130,7 @@ def _probe(
     task: Task, known: Profile, subset: Sequence[int], progress: Progress
 ) -> dict[str, SiteProfile]:
     """Perturbs one site after the other and measures how far the output moves."""
-    batches = [b.inputs for b in task.batches(subset[:PROBE_EXAMPLES], BATCH)]
+    batches = [b.inputs for b in task.batches(subset[: _probe_count(known)], BATCH)]
     reference = [_answer(task, {}, inputs) for inputs in batches]
     classes = is_class_scores(reference[0])
     probed = {}
@@ -141,6 +146,13 @@ def _probe(
         total = sum(parts) / sum(len(wanted) for wanted in reference)
         probed[name] = replace(site, sensitivity=total / moved if moved else 0.0)
     return probed
+
+
+def _probe_count(known: Profile) -> int:
+    """Examples per probe: fewer for a model that is dear to run, so that profiling stays quick."""
+    each = sum(site.macs or 0 for site in known.sites.values()) * max(1, len(known.sites))
+    fewest, most = PROBE_EXAMPLES
+    return most if not each else int(min(most, max(fewest, PROBE_MACS / each)))
 
 
 def _answer(task: Task, replaced: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
