@@ -11,11 +11,11 @@ from lilliput.errors import TaskError
 from lilliput.folders import CODES, RUNNABLE, file_entry
 from lilliput.ledger import Ledger, Look
 from lilliput.model.hashes import model_hash
-from lilliput.records import Artifact, Drop, Measurement, Report
+from lilliput.records import Artifact, Report
 from lilliput.runs import LEDGER, Settings
 from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.weights_file import write_weights
-from lilliput.stages.judge import ONLY_LOOK, Judgement, judge, with_summaries
+from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
 from lilliput.stages.measure import measure
 from lilliput.stages.report import read_report
 from lilliput.stages.summary import summary_sentence
@@ -64,6 +64,14 @@ def verify(
             "names and shapes of its parameters differ",
         )
     task = _all_prove(task) if fresh else task
+    judged = _judge_anew(known, task, out=out, manifest=manifest, settings=settings)
+    return judged.model_copy(update={"summary": summary_sentence(judged, out)})
+
+
+def _judge_anew(
+    known: Report, task: Task, *, out: Path, manifest: Artifact, settings: Settings
+) -> Report:
+    """The folder's report with a new measurement and new verdicts in the place of the old."""
     started = time.perf_counter()
     metric = check_task(task)
     split = task.split(known.seed) if len(task) else Split((), (), ())
@@ -83,17 +91,23 @@ def verify(
         look=look,
         seed=known.seed,
     )
-    drop = judgement.drop and with_summaries(judgement.drop, task.summary)
-    found = _judged_anew(known, measurement, judgement, drop=drop, look=look.number)
     changes = {
         "task": task.name,
+        "original": measurement.original,
+        "artifact": measurement.artifact,
+        "limits": judgement.limits,
+        "drop": judgement.drop and with_summaries(judgement.drop, task.summary),
+        "fidelity": None,
+        "verdict": judgement.verdict,
+        "reasons": judgement.reasons,
+        "warnings": task.notes,
         "splits": {"calibration": 0, "search": 0, "proof": len(split.proof)},
+        "looks": {"proof": look.number},
+        "environment": environment(),
         "seconds": {"verify": round(time.perf_counter() - started, 3)},
         "command": settings.command,
-        "warnings": task.notes,
     }
-    found = found.model_copy(update=changes)
-    return found.model_copy(update={"summary": summary_sentence(found, out)})
+    return known.model_copy(update=changes)
 
 
 def _all_prove(task: Task) -> Task:
@@ -124,27 +138,3 @@ def _look(out: Path, manifest: Artifact, proof_hash: str, *, settings: Settings)
     ledger = Ledger(settings.ledger or out.resolve().parent / LEDGER)
     runnable = RUNNABLE if manifest.kind == "onnx" else CODES
     return ledger.look(proof_hash, file_entry(out / runnable).sha256)
-
-
-def _judged_anew(
-    known: Report,
-    measurement: Measurement,
-    judgement: Judgement,
-    *,
-    drop: Drop | None,
-    look: int,
-) -> Report:
-    """The folder's report with the new measurement and verdicts in the place of the old."""
-    return known.model_copy(
-        update={
-            "original": measurement.original,
-            "artifact": measurement.artifact,
-            "limits": judgement.limits,
-            "drop": drop,
-            "fidelity": None,
-            "verdict": judgement.verdict,
-            "reasons": judgement.reasons,
-            "looks": {"proof": look},
-            "environment": environment(),
-        }
-    )

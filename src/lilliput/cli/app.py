@@ -1,16 +1,8 @@
-"""The table of sub-commands."""
+"""The program; each sub-command joins it where it is defined."""
 
 from cyclopts import App
 
 import lilliput
-from lilliput.cli.checking import report, verify
-from lilliput.cli.compressing import apply, compress
-from lilliput.cli.looking import doctor, inspect
-from lilliput.cli.packing import pack, unpack
-from lilliput.cli.profiling import profile
-from lilliput.cli.starting import init
-
-COMMANDS = (compress, profile, apply, verify, pack, unpack, report, init, inspect, doctor)
 
 app = App(
     name="lilliput",
@@ -21,5 +13,3 @@ app = App(
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )
-for _command in COMMANDS:
-    app.command(_command)

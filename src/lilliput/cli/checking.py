@@ -2,21 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
+from lilliput.cli.app import app
 from lilliput.cli.compressing import show_report
-from lilliput.cli.door import command_line
+from lilliput.cli.line import command_line
 from lilliput.cli.options import (
     NO_MEASURING,
-    NO_TASK,
-    TASK,
-    Flag,
+    NO_NEW_TASK,
     Json,
     MaxBytes,
     MeasureOptions,
-    TaskOptions,
+    NewTaskOptions,
     ledger_beside,
     size_in_bytes,
 )
@@ -24,26 +20,26 @@ from lilliput.cli.screen import Screen
 from lilliput.errors import InputError
 
 
+@app.command
 def verify(
     out: Path,
     target: str | None = None,
     /,
     *,
-    fresh: Annotated[bool, Flag, Parameter(group=TASK)] = False,
-    task: TaskOptions = NO_TASK,
+    task: NewTaskOptions = NO_NEW_TASK,
     measuring: MeasureOptions = NO_MEASURING,
     max_bytes: MaxBytes = None,
     as_json: Json = False,
 ) -> int:
     """Check an output folder: hashes, sizes, packed against runnable; with a task, the limits too.
 
+    Beside a task file, --data or --images are new examples, which all prove.
+
     Args:
         out: Folder that compress wrote.
-        target: A task file (task.py), a Hugging Face folder, or FILE.py:NAME. Beside a task file,
-            --data or --images are new examples, which all prove.
-        fresh: The examples are new: all of them prove.
+        target: A task file (task.py), a Hugging Face folder, or FILE.py:NAME.
     """
-    if target is None and (task != NO_TASK or fresh):
+    if target is None and task != NO_NEW_TASK:
         raise InputError("options of a task need a task", "lilliput verify OUT TARGET --data NEW")
     screen = Screen(as_json=as_json)
     most = {} if max_bytes is None else {"max_bytes": size_in_bytes("--max-bytes", max_bytes)}
@@ -63,10 +59,11 @@ def verify(
             progress=screen.progress,
         )
         known, new = task_to_verify(task.arguments(target))
-        report = run_verify(out, known, fresh=fresh or new, settings=settings, **most)
+        report = run_verify(out, known, fresh=task.fresh or new, settings=settings, **most)
     return show_report(screen, report, out)
 
 
+@app.command
 def report(out: Path, /, *, as_json: Json = False) -> int:
     """Write report.html again from report.json, and show the verdict.
 

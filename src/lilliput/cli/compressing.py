@@ -2,21 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
-from lilliput.cli.door import command_line
+from lilliput.cli.app import app
+from lilliput.cli.line import command_line
 from lilliput.cli.options import (
+    NO_BUILD,
     NO_LIMITS,
-    NO_MEASURING,
-    NO_RUN,
     NO_TASK,
-    OUTPUT,
-    Json,
+    BuildOptions,
+    FolderOptions,
     LimitOptions,
-    MeasureOptions,
-    RunOptions,
     TaskOptions,
     ledger_beside,
 )
@@ -25,68 +21,63 @@ from lilliput.cli.screen import Screen
 if TYPE_CHECKING:
     from lilliput.records import Report
     from lilliput.runs import Settings
+    from lilliput.sources import TaskArguments
 
-Out = Annotated[Path, Parameter(group=OUTPUT)]
 
-
+@app.command
 def compress(
     target: str,
     /,
     *,
-    out: Out,
+    folder: FolderOptions,
     task: TaskOptions = NO_TASK,
     limits: LimitOptions = NO_LIMITS,
-    run: RunOptions = NO_RUN,
-    measuring: MeasureOptions = NO_MEASURING,
-    as_json: Json = False,
+    run: BuildOptions = NO_BUILD,
 ) -> int:
     """Make a model fit, and prove what that cost.
 
     Args:
         target: A task file (task.py), a Hugging Face folder, or FILE.py:NAME.
-        out: Folder for the files and the report; it may not exist yet.
     """
-    screen = Screen(as_json=as_json)
+    screen = Screen(as_json=folder.as_json)
     with screen.working():
-        budget = limits.budget()
         screen.progress("load", 0, 1)
         from lilliput.pipeline import compress as run_compress
 
-        settings = _settings(screen, target, task, run=run, measuring=measuring)
-        report = run_compress(task.task(target), budget, out=out, settings=settings)
-    return show_report(screen, report, out)
+        budget = limits.budget()
+        settings = _settings(screen, task.arguments(target), run, folder)
+        report = run_compress(task.task(target), budget, out=folder.out, settings=settings)
+    return show_report(screen, report, folder.out)
 
 
+@app.command
 def apply(
     plan: Path,
     target: str,
     /,
     *,
-    out: Out,
+    folder: FolderOptions,
     task: TaskOptions = NO_TASK,
     limits: LimitOptions = NO_LIMITS,
-    run: RunOptions = NO_RUN,
-    measuring: MeasureOptions = NO_MEASURING,
-    as_json: Json = False,
+    run: BuildOptions = NO_BUILD,
 ) -> int:
     """Replay a plan on a model of the same architecture: recalibrate, measure and judge anew.
 
     Args:
         plan: The plan.toml of an earlier run.
         target: A task file (task.py), a Hugging Face folder, or FILE.py:NAME.
-        out: Folder for the files and the report; it may not exist yet.
     """
-    screen = Screen(as_json=as_json)
+    screen = Screen(as_json=folder.as_json)
     with screen.working():
-        budget = limits.budget()
         screen.progress("load", 0, 1)
         from lilliput.pipeline import apply_plan
         from lilliput.plans import read_plan
 
-        settings = _settings(screen, target, task, run=run, measuring=measuring)
+        budget = limits.budget()
         chosen = read_plan(plan)
-        report = apply_plan(chosen, task.task(target), budget, out=out, settings=settings)
-    return show_report(screen, report, out)
+        settings = _settings(screen, task.arguments(target), run, folder)
+        report = apply_plan(chosen, task.task(target), budget, out=folder.out, settings=settings)
+    return show_report(screen, report, folder.out)
 
 
 def show_report(screen: Screen, report: "Report", out: Path) -> int:
@@ -100,15 +91,16 @@ def show_report(screen: Screen, report: "Report", out: Path) -> int:
 
 
 def _settings(
-    screen: Screen, target: str, task: TaskOptions, *, run: RunOptions, measuring: MeasureOptions
+    screen: Screen, arguments: "TaskArguments", run: BuildOptions, folder: FolderOptions
 ) -> "Settings":
     from lilliput.sources import source_bytes
 
     return run.settings(
-        conditions=measuring.conditions(),
-        ledger=ledger_beside(target),
+        conditions=run.measuring.conditions(),
+        ledger=ledger_beside(arguments.target),
+        force=folder.force,
         command=command_line(),
-        source_bytes=source_bytes(task.arguments(target)),
+        source_bytes=source_bytes(arguments),
         said=screen.said,
         progress=screen.progress,
     )

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shlex
 import signal
 import sys
 import traceback
@@ -13,6 +12,7 @@ from typing import NoReturn
 
 from cyclopts import CycloptsError
 
+from lilliput.cli.line import remember
 from lilliput.cli.screen import print_json
 from lilliput.errors import InputError, LilliputError, OutputError
 
@@ -33,16 +33,15 @@ def main(tokens: Sequence[str] | None = None) -> int:
         tokens: What follows the program's name; by default those of this process.
     """
     words = list(sys.argv[1:] if tokens is None else tokens)
-    signal.signal(signal.SIGTERM, _terminate)
-    if not _debugging():
-        warnings.simplefilter("ignore")
-    status = _guarded(words)
-    return _flushed(status)
-
-
-def command_line() -> str:
-    """What repeats this run."""
-    return shlex.join(["lilliput", *sys.argv[1:]])
+    remember(words)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with warnings.catch_warnings():
+            if not _debugging():
+                warnings.simplefilter("ignore")
+            return _flushed(_guarded(words))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _guarded(words: list[str]) -> int:
@@ -60,7 +59,7 @@ def _guarded(words: list[str]) -> int:
 
 
 def _run(words: list[str]) -> int:
-    from lilliput.cli.app import app
+    from lilliput.cli.commands import app
 
     try:
         status = app(words, exit_on_error=False, print_error=False, result_action="return_value")
@@ -110,11 +109,9 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _help_hint(words: list[str]) -> str:
-    from lilliput.cli.app import COMMANDS
+    from lilliput.cli.commands import NAMES
 
-    known = {command.__name__ for command in COMMANDS}
-    name = f" {words[0]}" if words and words[0] in known else ""
-    return f"lilliput{name} --help"
+    return f"lilliput {words[0]} --help" if words and words[0] in NAMES else "lilliput --help"
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,10 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lilliput.cli.app import app
 from lilliput.cli.options import Json
 from lilliput.cli.screen import Screen
 
 
+@app.command
 def inspect(file: Path, /, *, as_json: Json = False) -> None:
     """Say what a file or folder is, and which command comes next.
 
@@ -25,6 +27,7 @@ def inspect(file: Path, /, *, as_json: Json = False) -> None:
     )
 
 
+@app.command
 def doctor(*, as_json: Json = False) -> None:
     """Say what this processor and its runtimes can do."""
     from lilliput.environment import diagnosis

@@ -3,7 +3,7 @@
 What is not given stays None here: the defaults are those of the library.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -72,11 +72,11 @@ class TaskOptions:
         """These options and the target, as the library takes them."""
         from lilliput.sources import TaskArguments
 
-        fields: dict[str, Any] = asdict(self)
+        given = {field.name: getattr(self, field.name) for field in fields(TaskOptions)}
         for name in ("mean", "std"):
-            if fields[name] is not None:
-                fields[name] = _numbers(name, fields[name])
-        return TaskArguments(target=target, **fields)
+            if given[name] is not None:
+                given[name] = _numbers(name, given[name])
+        return TaskArguments(target=target, **given)
 
     def task(self, target: str) -> "Task":
         """The task they describe."""
@@ -139,10 +139,6 @@ class RunOptions:
     """Seed of everything random, the split of the examples included."""
     part: str | None = None
     """Compress only this submodule, by its qualified name."""
-    arithmetic: Literal["float32", "int8"] | None = None
-    """How the artifact computes; int8 by itself where memory or latency is limited."""
-    force: Annotated[bool, Flag] = False
-    """Replace an output folder that Lilliput wrote."""
 
     def settings(self, **others: Any) -> "Settings":
         """The settings they ask for; `others` are further fields."""
@@ -151,10 +147,43 @@ class RunOptions:
         return Settings(**_given(self), **others)
 
 
+@Parameter(name="*", group=RUN)
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions(RunOptions):
+    """What matters only where files are written and measured."""
+
+    arithmetic: Literal["float32", "int8"] | None = None
+    """How the artifact computes; int8 by itself where memory or latency is limited."""
+    measuring: MeasureOptions = MeasureOptions()
+
+
+@Parameter(name="*", group=OUTPUT)
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """Where the files and the verdict go."""
+
+    out: Path
+    """Folder for the files and the report; it may not exist yet."""
+    force: Annotated[bool, Flag] = False
+    """Replace an output folder that Lilliput wrote."""
+    as_json: Json = False
+
+
+@Parameter(name="*", group=TASK)
+@dataclass(frozen=True, kw_only=True)
+class NewTaskOptions(TaskOptions):
+    """A task whose examples may be new."""
+
+    fresh: Annotated[bool, Flag] = False
+    """The examples are new: all of them prove."""
+
+
 NO_TASK = TaskOptions()
 NO_LIMITS = LimitOptions()
 NO_MEASURING = MeasureOptions()
+NO_NEW_TASK = NewTaskOptions()
 NO_RUN = RunOptions()
+NO_BUILD = BuildOptions()
 
 
 def ledger_beside(target: str) -> Path | None:
@@ -184,7 +213,9 @@ def size_in_bytes(option: str, text: str) -> int:
 
 
 def _given(options: Any) -> dict[str, Any]:
-    return {name: value for name, value in asdict(options).items() if value is not None}
+    """The options that were given, groups within the group left out."""
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    return {n: v for n, v in values.items() if v is not None and not is_dataclass(v)}
 
 
 def _numbers(name: str, text: str) -> float | tuple[float, ...]:

@@ -5,11 +5,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from lilliput.cli.app import app
 from lilliput.cli.options import OUTPUT, Flag, Json, MaxBytes, size_in_bytes
 from lilliput.cli.screen import Screen
 from lilliput.errors import OutputError
 
 
+@app.command
 def pack(
     onnx: Path,
     out: Path | None = None,
@@ -42,6 +44,7 @@ def pack(
     )
 
 
+@app.command
 def unpack(
     packed: Path, out: Path, /, *, max_bytes: MaxBytes = None, as_json: Json = False
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 from typing import TYPE_CHECKING
 
+from lilliput.cli.app import app
 from lilliput.cli.options import NO_RUN, NO_TASK, Json, RunOptions, TaskOptions
 from lilliput.cli.screen import Screen
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from lilliput.records import SiteReport
 
 
+@app.command
 def profile(
     target: str,
     /,

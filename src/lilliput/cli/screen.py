@@ -90,7 +90,8 @@ class _Bars:
 
     def close(self) -> None:
         self._finish()
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
 
     def _finish(self) -> None:
         if self._row is not None:

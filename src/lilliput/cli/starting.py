@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from lilliput.cli.app import app
 from lilliput.cli.options import NO_TASK, TASK, Flag, Json, TaskOptions
 from lilliput.cli.screen import Screen
 from lilliput.errors import InputError, OutputError
@@ -16,6 +17,7 @@ FILE = Path("task.py")
 INSTEAD = "lilliput init task.py --target net.py:Net --weights net.pt --images photos/"
 
 
+@app.command
 def init(
     file: Path = FILE,
     /,
