@@ -59,8 +59,9 @@ class Trials:
         key = _key(plan)
         if self._last is None or self._last[0] != key:
             # Folded BatchNorms come last: their biases in the file shall fit half precision.
-            folded = half_precision_biases(self.bindings.folds)
-            self._last = (key, apply(plan, self.profile) | folded)
+            encodings = apply(plan, self.profile)
+            encodings.update(half_precision_biases(self.bindings.folds))
+            self._last = (key, encodings)
         return self._last[1]
 
     def sizes(self, plan: Plan) -> Trial:
