@@ -3,6 +3,7 @@
 from cyclopts import App
 
 import lilliput
+from lilliput.cli.screen import Output
 
 app = App(
     name="lilliput",
@@ -10,6 +11,7 @@ app = App(
     help_epilogue="Exit status: 0 proved, 1 missed, 3 unproved, 2 bad input, 70 our own error, "
     "130 interrupted.",
     version=lilliput.__version__,
+    console=Output(),
     help_format="plaintext",
     suppress_keyboard_interrupt=False,
 )

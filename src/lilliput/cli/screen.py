@@ -14,6 +14,14 @@ REFRESH = 4  # times a second: drawing must not disturb what is being measured
 WIDE = 500  # columns where nobody looks: a line of a file or a pipe is never broken
 
 
+class Output(Console):
+    """A console that leaves a reader who has gone to the door."""
+
+    def on_broken_pipe(self) -> None:
+        """Called while the error is handled; by default the program would end with status 1."""
+        raise BrokenPipeError
+
+
 class Screen:
     """One command's output.
 
@@ -26,7 +34,7 @@ class Screen:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self._messages = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._messages = Output(stderr=True, highlight=False, soft_wrap=True)
         self._bars = _Bars(self._messages)
 
     @contextmanager
@@ -59,7 +67,7 @@ class Screen:
         if self.as_json:
             print_json(document)
         else:
-            console = Console(highlight=False)
+            console = Output(highlight=False)
             console.width = console.width if console.is_terminal else WIDE
             console.print(result, markup=False)
 
