@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from benchmarks.record import Record
-from benchmarks.rows import sites, whole
+from benchmarks.rows import demo, ours, sites, whole
 
 Done = frozenset[tuple[str, str, int]]
 Row = Callable[[Done], Iterator[Record]]
 
 ROWS: dict[str, Row] = {
+    "demo_seeds": partial(demo.measure, "demo_seeds"),
+    "minilm_whole_ours": partial(ours.whole, "minilm_whole_ours", "minilm"),
+    "efficientnet_whole_ours": partial(ours.whole, "efficientnet_whole_ours", "efficientnet"),
     "minilm_sites": partial(sites.measure, "minilm_sites", "minilm"),
     "minilm_whole_standard": partial(whole.standard, "minilm_whole_standard", "minilm"),
     "minilm_whole_hqq": partial(whole.hqq_zstd, "minilm_whole_hqq", "minilm"),
