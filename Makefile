@@ -32,8 +32,9 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)
-	$(BIN)/python benchmarks/run.py
+bench:
+	PYTHON=$(PYTHON) sh benchmarks/setup.sh
+	.venv-bench/bin/python -m benchmarks.run
 
 clean:
 	rm -rf $(VENV) out dist build

@@ -7,17 +7,18 @@ which its entropy coder needs), whichever is smaller: the peer gets the better o
 import json
 import math
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import zstandard
 from torch import Tensor
 
 LEVEL = 19
 PACKED, ZSTD = 0, 1
+NAMES = {PACKED: "packed", ZSTD: "zstd"}
 
 
 @dataclass(frozen=True)
@@ -89,20 +90,24 @@ FIELDS = {
 }
 
 
-def write(path: Path, items: Mapping[str, Item]) -> dict[str, int]:
-    """Write the smaller of the two forms; the sizes of both in bytes, and that of the file."""
-    forms = {"packed": _form(items, PACKED), "zstd": _form(items, ZSTD)}
-    path.write_bytes(min(forms.values(), key=len))
-    return {"packed": len(forms["packed"]), "zstd": len(forms["zstd"]), "file": path.stat().st_size}
+def write(
+    path: Path, items: Mapping[str, Item], forms: tuple[int, ...] = (PACKED, ZSTD)
+) -> dict[str, int]:
+    """Write the smallest of the forms; the sizes of all in bytes, and that of the file."""
+    written = {NAMES[form]: _form(items, form) for form in forms}
+    path.write_bytes(min(written.values(), key=len))
+    return {**{name: len(data) for name, data in written.items()}, "file": path.stat().st_size}
 
 
 def read(path: Path) -> dict[str, Tensor]:
     """The weights that a file decodes to."""
     data = path.read_bytes()
     method, length = struct.unpack_from("<BI", data)
-    header = json.loads(zstandard.decompress(data[5 : 5 + length]))
+    header = json.loads(zlib.decompress(data[5 : 5 + length]))
     body = data[5 + length :]
     if method == ZSTD:
+        import zstandard
+
         body = zstandard.decompress(body)
     weights, start = {}, 0
     for name, kind, shape, bits, fields in header:
@@ -142,7 +147,7 @@ def _form(items: Mapping[str, Item], method: int) -> bytes:
             packed = field == "codes" and method == PACKED
             body.append(pack_bits(array, bits) if packed else array.tobytes())
         header.append((name, kind, shape, bits, fields))
-    head = _zstd(json.dumps(header).encode())
+    head = zlib.compress(json.dumps(header).encode(), 9)
     payload = b"".join(body)
     payload = payload if method == PACKED else _zstd(payload)
     return struct.pack("<BI", method, len(head)) + head + payload
@@ -161,4 +166,6 @@ def _item(kind: str, shape: list[int], bits: int, parts: dict[str, Tensor]) -> I
 
 
 def _zstd(data: bytes) -> bytes:
+    import zstandard
+
     return zstandard.ZstdCompressor(level=LEVEL, threads=0).compress(data)

@@ -1,0 +1,35 @@
+from benchmarks.record import Record, append, read
+from benchmarks.table import rewrite, spread
+
+
+def record(peer, seed, error, setting="int4"):
+    return Record("row", "net", peer, setting, seed, 100 + seed, 0.1, {"relative": error})
+
+
+def test_records_come_back(tmp_path):
+    for seed in range(2):
+        append(record("a", seed, 0.5), tmp_path)
+    assert read("row", tmp_path) == [record("a", 0, 0.5), record("a", 1, 0.5)]
+    assert read("other", tmp_path) == []
+
+
+def test_table_has_medians_and_spread_in_order(tmp_path):
+    for peer, errors in {"good": (0.1, 0.2, 0.15), "bad": (0.4, 0.3, 0.5)}.items():
+        for seed, error in enumerate(errors):
+            append(record(peer, seed, error), tmp_path)
+    text = "before\n<!-- benchmarks:row -->\nold\n<!-- /benchmarks -->\nafter\n"
+    filled = rewrite(text, tmp_path)
+    assert "| int4 | bad | 10.00 | 0.400 (0.300 to 0.500) |" in filled
+    assert filled.index("| bad |") < filled.index("| good |")
+    assert "old" not in filled
+    assert filled.startswith("before\n") and filled.endswith("after\n")
+    assert rewrite(filled, tmp_path) == filled
+
+
+def test_rows_without_results_say_so(tmp_path):
+    text = "<!-- benchmarks:none -->\n<!-- /benchmarks -->"
+    assert "Not measured yet." in rewrite(text, tmp_path)
+
+
+def test_one_value_has_no_spread():
+    assert spread([0.1234]) == "0.123"
