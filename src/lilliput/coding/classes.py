@@ -134,6 +134,19 @@ def _match(sums: Floats, others: Integers, expected: Floats) -> Integers:
     return found
 
 
+def fit_magnitudes(magnitudes: NDArray[np.integer], split: int) -> tuple[Integers, Integers]:
+    """Scale index per row and offset per column, from |codes|, (rows, columns).
+
+    A matrix of one line has one scale for all its codes.
+    """
+    if 1 in magnitudes.shape:
+        mean = np.full(1, magnitudes.mean(dtype=np.float64))
+        row, column = fit_sums(mean, mean, split)
+        return np.repeat(row, magnitudes.shape[0]), np.repeat(column, magnitudes.shape[1])
+    rows, columns = (magnitudes.sum(axis, dtype=np.float64) for axis in (1, 0))
+    return fit_sums(rows, columns, split)
+
+
 def fit_sums(rows: Floats, columns: Floats, split: int) -> tuple[Integers, Integers]:
     """Scale index per row and offset per column, in eighths of an octave.
 

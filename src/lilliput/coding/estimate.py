@@ -26,10 +26,7 @@ def estimate_bits(codes: NDArray[np.integer]) -> float:
     if not codes.size:
         return 24.0
     centred = centre(codes)
-    magnitudes = np.abs(centred.values)
-    row, column = classes.fit_sums(
-        magnitudes.sum(1, dtype=np.float64), magnitudes.sum(0, dtype=np.float64), centred.split
-    )
+    row, column = classes.fit_magnitudes(np.abs(centred.values), centred.split)
     strides = STRIDES if min(codes.shape) > 1 else (0, 0)
     scales = classes.quantize_lines(row, column, strides)
     size = int(centred.index.max()) + 1

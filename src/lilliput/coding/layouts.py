@@ -36,11 +36,7 @@ def choose(centred: Centred) -> Layout:
     skip = max(1, values.size // SAMPLE) if rows * SAMPLE >= 16 * values.size else 1
     symbols = tokens.of_index(index[::skip], values[::skip])
     grown = rows / len(symbols)
-    row, column = classes.fit_sums(
-        np.abs(values).sum(1, dtype=np.float64),
-        np.abs(values).sum(0, dtype=np.float64),
-        centred.split,
-    )
+    row, column = classes.fit_magnitudes(np.abs(values), centred.split)
     found = []
     for strides in candidate_strides(rows, columns):
         scales = classes.quantize_lines(row, column, strides)

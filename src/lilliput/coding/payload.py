@@ -15,7 +15,8 @@ from lilliput.coding.matrix import draft_matrix
 
 Bytes = NDArray[np.uint8]
 MATRIX_TYPES = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
-DEFLATE_TRIAL = 1 << 16  # bytes; longer data are deflated only if their first part gains
+DEFLATE_TRIAL = 1 << 15  # bytes; longer data are deflated only if their middle gains
+DEFLATE_GAIN = 0.97  # that much, compared with the best other form
 PALETTE_LIMIT = 1 << 12
 PALETTE_SAMPLE = 1 << 13
 INCOMPRESSIBLE_BITS = 7.95  # of a byte
@@ -81,11 +82,13 @@ def _raw(data: bytes) -> Draft:
 def _shortest(data: bytes, *found: Draft) -> Draft:
     """The shortest of the forms found, raw bytes and deflate.
 
-    Long data are deflated only if a trial on their first part says that it may pay.
+    Long data are deflated only if a trial on their middle says that it may pay.
     """
     best = min([*found, _raw(data)], key=lambda draft: draft.size)
-    part = data[:DEFLATE_TRIAL]
-    if len(_deflate(part)) * len(data) > best.size * len(part):
+    start = max(len(data) - DEFLATE_TRIAL, 0) // 2
+    part = data[start : start + DEFLATE_TRIAL]
+    promised = len(_deflate(part)) * len(data)
+    if len(part) < len(data) and promised > DEFLATE_GAIN * best.size * len(part):
         return best
     packed = Draft((bytes([Form.DEFLATE]), _deflate(data)))
     return packed if packed.size < best.size else best
