@@ -62,7 +62,9 @@ def feedback_codes(
     out, columns = weight.shape
     factors = factor.reshape(groups, columns, columns)
     # (groups, in, out / groups): a column of the weight is contiguous, a group is a batch.
-    rest = weight.reshape(groups, out // groups, columns).transpose(1, 2).contiguous()
+    # A copy even where the turned view is contiguous already (one row per group).
+    rest = weight.reshape(groups, out // groups, columns).transpose(1, 2)
+    rest = rest.clone(memory_format=torch.contiguous_format)
     steps = row_steps.reshape(groups, 1, out // groups)
     codes = torch.empty(rest.shape, dtype=torch.int32)
     for start in range(0, columns, BLOCK):
