@@ -47,7 +47,6 @@ def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Pa
     """The report of a run; its summary is written last, from everything else."""
     files = found.exported.artifact.files
     report = Report(
-        schema="lilliput-report/1",
         budget={limit.name: limit.text for limit in run.limits},
         task=run.task.name,
         original=found.measurement.original,
