@@ -62,7 +62,7 @@ def sealed(text: bytes, declared: int | None = None) -> bytes:
 
 
 def test_every_truncation(tmp_path: Path, packed: bytes) -> None:
-    sizes = {*range(0, 60), *range(60, len(packed), 97), *range(len(packed) - 20, len(packed))}
+    sizes = {*range(0, 60), *range(60, len(packed), 211), *range(len(packed) - 20, len(packed))}
     for size in sorted(sizes):
         refused(tmp_path, packed[:size])
     refused(tmp_path, packed + b"x", "bytes of streams where")
@@ -70,7 +70,7 @@ def test_every_truncation(tmp_path: Path, packed: bytes) -> None:
 
 def test_random_bit_flips(tmp_path: Path, packed: bytes) -> None:
     chance = random.Random(0)
-    for _ in range(150):
+    for _ in range(80):
         bad = bytearray(packed)
         bad[chance.randrange(len(bad))] ^= 1 << chance.randrange(8)
         refused(tmp_path, bytes(bad))
@@ -83,7 +83,7 @@ def test_flips_behind_a_valid_checksum(tmp_path: Path, packed: bytes) -> None:
     chance = random.Random(1)
     start = FIXED.size + coded
     for size in [header.files[0].skeleton, *(cut[2] for cut in header.files[0].cuts)]:
-        for _ in range(4):
+        for _ in range(3):
             stream = bytearray(packed[start : start + size - 4])
             stream[chance.randrange(min(40, len(stream)))] ^= 1 << chance.randrange(8)
             crc = zlib.crc32(stream).to_bytes(4, "little")

@@ -131,7 +131,7 @@ def test_mutations_are_refused_or_decode_to_the_right_size() -> None:
     outcomes = []
     for source in sources:
         good = encode_matrix(source)
-        for _ in range(60):
+        for _ in range(40):
             bad = bytearray(good)
             for _ in range(random.integers(1, 4)):
                 bad[random.integers(0, min(len(bad), 80))] = random.integers(0, 256)
@@ -143,4 +143,4 @@ def test_mutations_are_refused_or_decode_to_the_right_size() -> None:
             else:
                 assert found.size <= 1 << 16
     assert all(outcomes)
-    assert len(outcomes) > 200
+    assert len(outcomes) > 120

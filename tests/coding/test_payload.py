@@ -26,7 +26,7 @@ def round_trip(array: np.ndarray) -> bytes:
     return stream
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(st.data())
 def test_any_tensor_round_trips(data: st.DataObject) -> None:
     kind = np.dtype(data.draw(st.sampled_from(TYPES)))
@@ -131,7 +131,7 @@ def test_mutated_streams_are_refused_or_have_the_right_size() -> None:
     refused = 0
     for array in arrays:
         good = coded(array)
-        for _ in range(60):
+        for _ in range(40):
             bad = bytearray(good)
             bad[random.integers(0, min(60, len(bad)))] = random.integers(0, 256)
             try:
@@ -140,7 +140,7 @@ def test_mutated_streams_are_refused_or_have_the_right_size() -> None:
                 refused += 1
             else:
                 assert len(found) == array.nbytes
-    assert refused > 100
+    assert refused > 70
 
 
 def test_streams_together_are_the_same_as_alone() -> None:
