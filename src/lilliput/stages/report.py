@@ -74,7 +74,9 @@ def read_report(path: Path) -> Report:
             f"there is no {file}", "name the folder that `lilliput compress --out` wrote"
         ) from error
     except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+        raise InputError(
+            f"cannot read {file}: {error.strerror or error}", "is it an output folder?"
+        ) from error
     try:
         return Report.model_validate_json(text)
     except ValidationError as error:

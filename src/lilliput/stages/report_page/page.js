@@ -57,9 +57,10 @@
     box.hidden = false;
     const family = getComputedStyle(document.body).fontFamily;
     Chart.defaults.font.family = family;
-    paint(config, looks());  // before the chart is made: it keeps the first look of an empty set
+
     const chart = new Chart(byId(`${name}-chart`), config);
-    const repaint = () => { const look = looks(); paintTooltip(chart, look); paint(chart, look); chart.update("none"); };
+    // update() and not update("none"): the latter keeps the colours that equal bars share
+    const repaint = () => { const look = looks(); paintTooltip(chart, look); paint(chart, look); chart.update(); };
     painters.push([chart, repaint]);
     repaint();
     return chart;
@@ -102,7 +103,7 @@
       x.max = state.to;
       x.ticks.display = true;
       x.ticks.callback = function label(index) { return room() ? short(this.getLabelForValue(index)) : null; };
-      chart.update("none");
+      chart.update();
       view.textContent = seen === total
         ? `All ${total} layers. Drag across bars, or use the buttons, to look closer.`
         : `Layers ${state.from + 1} to ${state.to + 1} of ${total} in this order.`;
