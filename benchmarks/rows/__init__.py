@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from benchmarks.record import Record
-from benchmarks.rows import demo, ours, sites, whole
+from benchmarks.rows import demo, ours, sites, steps, whole
 
 Done = frozenset[tuple[str, str, int]]
 Row = Callable[[Done], Iterator[Record]]
@@ -18,6 +18,7 @@ ROWS: dict[str, Row] = {
     "efficientnet_whole_ours": partial(ours.whole, "efficientnet_whole_ours", "efficientnet"),
     "minilm_sites": partial(sites.measure, "minilm_sites", "minilm"),
     "minilm_whole_standard": partial(whole.standard, "minilm_whole_standard", "minilm"),
+    "minilm_whole_our_steps": partial(steps.measure, "minilm_whole_our_steps", "minilm"),
     "minilm_whole_hqq": partial(whole.hqq_zstd, "minilm_whole_hqq", "minilm"),
     "efficientnet_whole_standard": partial(
         whole.standard, "efficientnet_whole_standard", "efficientnet"
