@@ -9,9 +9,9 @@ from lilliput.records import Step
 
 
 class Settings(BaseModel):
-    """Keyword-only, frozen; a misspelt field is an error."""
+    """Keyword-only, frozen; a misspelt field is an error, and so is a value of another type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     name: ClassVar[str]
     takes_any: ClassVar[bool] = False
 
