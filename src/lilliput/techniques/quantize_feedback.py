@@ -24,6 +24,7 @@ SAMPLE_ROWS = 128
 SAMPLE_WEIGHTS = 400_000
 FEWEST_COLUMNS = 64  # narrower sites have one step for all columns
 COLUMN_BITS = 4.0  # what a column's step costs in the file
+SMALLEST_HALF = 2.0**-20  # smaller numbers keep less than 5 bits in half precision
 OCTAVE_PARTS = 4  # row steps lie on a grid of quarter octaves, so that they cost two bits each
 
 Trial = tuple[float, float, float, int]  # step, damage, bits per weight, largest code
@@ -177,9 +178,14 @@ def automatic_dead_zone(step: float) -> float:
 
 
 def _on_grid(values: Tensor, base: float) -> Tensor:
-    """Positive values moved to the nearest power of 2**(1/4) that half precision holds exactly."""
+    """Positive values moved to the nearest power of 2**(1/4), in half precision where that will do.
+
+    Beyond half precision's range, or where it keeps less than 5 bits, they are float32.
+    """
     exponents = torch.round(OCTAVE_PARTS * torch.log2(values / base)) / OCTAVE_PARTS
-    return (base * 2**exponents).to(torch.float16).to(torch.float64).clamp_min(2.0**-24)
+    wanted = base * 2**exponents
+    fits = (wanted >= SMALLEST_HALF) & (wanted <= torch.finfo(torch.float16).max)
+    return torch.where(fits, wanted.to(torch.float16), wanted.to(torch.float32)).to(torch.float64)
 
 
 def _factor(profile: Profile, known: SiteProfile) -> Tensor:

@@ -1,0 +1,162 @@
+"""What every technique promises, held over THE TABLE itself: a new row is tested by being there."""
+
+import dataclasses
+import tomllib
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from lilliput.coding import code_bytes
+from lilliput.errors import PlanError
+from lilliput.model.encodings import Dense, Grid
+from lilliput.plans import plan_from_toml, plan_to_toml
+from lilliput.records import Plan, Step
+from lilliput.stages.apply import apply
+from lilliput.techniques import TABLE, from_step
+
+pytestmark = pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.name)
+
+
+def strengths(kind, profile, where):
+    """The technique at its default, its mildest, a middle and its coarsest strength."""
+    options = kind().options(profile, where)
+    chosen = [options[0], options[len(options) // 2], options[-1]]
+    return [kind(), *(kind(**option.settings) for option in chosen)]
+
+
+def names(kind, profile):
+    return list(profile.parameters if kind.takes_any else profile.sites)
+
+
+def bytes_of(encoding):
+    parts = [getattr(encoding, field.name) for field in dataclasses.fields(encoding)]
+    return [p.numpy().tobytes() if isinstance(p, torch.Tensor) else p for p in parts]
+
+
+def test_nothing_it_is_given_changes(kind, make_profile, hash_of):
+    profile = make_profile()
+    before = hash_of(profile)
+    for name in names(kind, profile):
+        for technique in strengths(kind, profile, name):
+            technique.apply(profile, (name,))
+    assert hash_of(profile) == before
+
+
+def test_the_same_bytes_twice(kind, make_profile):
+    profile, again = make_profile(), make_profile()
+    for name in names(kind, profile):
+        assert kind().options(profile, name) == kind().options(again, name)
+        for technique in strengths(kind, profile, name):
+            one = technique.apply(profile, (name,))
+            two = technique.apply(again, (name,))
+            assert one.keys() == two.keys()
+            assert all(bytes_of(one[n]) == bytes_of(two[n]) for n in one), name
+
+
+def test_what_becomes_of_a_weight_is_a_finite_weight(kind, profile):
+    for name in names(kind, profile):
+        for technique in strengths(kind, profile, name):
+            for got, encoding in technique.apply(profile, (name,)).items():
+                assert isinstance(encoding, Dense | Grid)
+                value = encoding.decode()
+                assert got == name and value.shape == profile.parameters[name].shape
+                assert value.dtype == torch.float32 and torch.isfinite(value).all()
+                assert value.is_contiguous()
+
+
+def test_only_what_is_named_changes_and_each_by_itself(kind, profile):
+    every = names(kind, profile)
+    together = kind().apply(profile, every)
+    assert together.keys() <= set(every)
+    some = every[1::2]
+    assert kind().apply(profile, some).keys() == together.keys() & set(some)
+    for name in some:
+        alone = kind().apply(profile, (name,))
+        assert alone.keys() == {name} & together.keys()
+        assert all(bytes_of(alone[n]) == bytes_of(together[n]) for n in alone)
+    assert kind().apply(profile, ()) == {}
+
+
+def test_options_run_from_mild_to_coarse(kind, profile):
+    for name in names(kind, profile):
+        options = kind().options(profile, name)
+        damage, storage = ([getattr(o, f) for o in options] for f in ("damage", "storage"))
+        assert options and all(np.isfinite([*damage, *storage]))
+        assert min(damage) >= 0 and min(storage) > 0
+        assert damage == sorted(damage), name
+        assert storage == sorted(storage, reverse=True), name
+        installed = [option.installed for option in options]
+        assert installed == sorted(installed, reverse=True)
+
+
+def test_what_an_option_predicts_is_what_it_gets(kind, profile):
+    for name in set(names(kind, profile)) & profile.sites.keys():
+        known = profile.sites[name]
+        for option in kind().options(profile, name):
+            found = kind(**option.settings).apply(profile, (name,)).get(name)
+            if not isinstance(found, Grid):
+                continue
+            assert known.site.size * found.codes.element_size() == option.installed or (
+                abs(int(found.codes.abs().max()) - 127) < 20  # right at the edge of int8
+            ), name
+            actual = code_bytes(found.codes.numpy())
+            assert abs(option.storage - actual) <= 0.1 * actual + 60, (name, option.settings)
+
+
+def test_a_plan_brings_it_back(kind, profile):
+    for name in names(kind, profile):
+        for technique in strengths(kind, profile, name):
+            step = technique.step_of((name,))
+            text = plan_to_toml(Plan(model_hash="0", steps=(step,)))
+            assert set(tomllib.loads(text)["steps"][0].get("settings", {})) <= set(
+                kind.model_fields
+            )
+            (back,) = plan_from_toml(text).steps
+            assert back == step and from_step(back) == technique
+
+
+def test_a_replayed_plan_gives_the_same_bytes(kind, make_profile):
+    profile, again = make_profile(), make_profile()
+    where = tuple(names(kind, profile))
+    plan = Plan(model_hash=profile.model_hash, steps=(kind().step_of(where),))
+    one, two = apply(plan, profile), apply(plan_from_toml(plan_to_toml(plan)), again)
+    assert one.keys() == two.keys()
+    assert all(bytes_of(one[name]) == bytes_of(two[name]) for name in one)
+
+
+def test_a_misspelt_field_is_an_error(kind):
+    with pytest.raises(ValidationError, match="stepp"):
+        kind(stepp=1)
+    step = Step(technique=kind.name, where=("a",), settings={"stepp": 1.0})
+    with pytest.raises(
+        PlanError, match=f"{kind.name} has no field 'stepp' .its fields are"
+    ) as told:
+        from_step(step)
+    assert "\n" not in str(told.value)
+
+
+def test_a_value_of_another_type_is_an_error(kind):
+    for field in kind.model_fields:
+        for value in ("1", True):
+            step = Step(technique=kind.name, where=("a",), settings={field: value})
+            with pytest.raises(PlanError, match=f"{kind.name}: {field} = {value!r}: .*valid"):
+                from_step(step)
+
+
+def test_a_value_out_of_range_is_an_error(kind):
+    for field in kind.model_fields:
+        for value in (-1e6, 1e6):
+            number = type(getattr(kind(), field))(value)
+            step = Step(technique=kind.name, where=("a",), settings={field: number})
+            with pytest.raises(PlanError, match=f"{kind.name}: {field} = .*: Input should be"):
+                from_step(step)
+
+
+def test_settings_are_frozen_and_described(kind):
+    technique = kind()
+    for field in kind.model_fields:
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(technique, field, getattr(technique, field))
+        assert f"        {field}: " in kind.__doc__, f"{field} is not described"
