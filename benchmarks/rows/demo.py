@@ -22,10 +22,8 @@ from lilliput.batches import flatten_inputs
 from lilliput.ledger import look_confidence
 from lilliput.metrics import metric_by_name, score_rows
 from lilliput.runs import Run, Settings, prepare
-from lilliput.stages.export import export
 from lilliput.stages.plan import Targets, plan
 from lilliput.statistics import drop_bound
-from lilliput.trials import Trials
 
 SEEDS = range(10)
 CLAIM, SMALLER = 0.09, (0.065, 0.06)
@@ -59,7 +57,7 @@ def _seed(row: str, task: Task, seed: int, shares: list[float], scratch: Path) -
         seconds = profiling + time.perf_counter() - started
         folder = scratch / f"{share}"
         folder.mkdir()
-        _ship(run, trials, chosen, folder)
+        run.form.export(trials.encodings(chosen), plan=chosen, folder=folder)
         packed = (folder / "model.lilliput").stat().st_size
         bound = drop_bound(
             before,
@@ -86,16 +84,6 @@ def _seed(row: str, task: Task, seed: int, shares: list[float], scratch: Path) -
             },
             versions=versions(),
         )
-
-
-def _ship(run: Run, trials: Trials, chosen: object, folder: Path) -> None:
-    export(
-        run.bindings,
-        trials.encodings(chosen),
-        model=run.task.model,
-        plan=chosen,
-        folder=folder,
-    )
 
 
 def _rows(path: Path, run: Run) -> np.ndarray:

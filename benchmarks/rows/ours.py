@@ -15,7 +15,6 @@ from benchmarks.rows.whole import SHARES
 from lilliput import Budget, Task
 from lilliput.records import Plan
 from lilliput.runs import Run, Settings, prepare
-from lilliput.stages.export import export
 from lilliput.stages.plan import Targets, plan
 from lilliput.stages.profile import profile
 from lilliput.trials import Trials
@@ -93,11 +92,11 @@ def whole(row: str, subject_name: str, done: Done) -> Iterator[Record]:
 
 def profiled(run: Run) -> Trials:
     """Statistics and probes, ready to try plans on."""
-    known = profile(run.task, run.captured, run.split, folding=run.folding)
+    known = profile(run.task, run.captured, run.split, folding=run.form.folding)
     return Trials(
         task=run.task,
         profile=known,
-        bindings=run.bindings,
+        form=run.form,
         metric=None,
         search=run.split.search,
         proof_size=0,
@@ -109,12 +108,6 @@ def ship(
 ) -> tuple[int, Tensor]:
     """Bytes of the packed file, and the runnable file's answers on the test inputs."""
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        export(
-            run.bindings,
-            trials.encodings(chosen),
-            model=run.task.model,
-            plan=chosen,
-            folder=Path(folder),
-        )
+        run.form.export(trials.encodings(chosen), plan=chosen, folder=Path(folder))
         size = (Path(folder) / "model.lilliput").stat().st_size
         return size, answers(Path(folder) / "model.onnx", subject.test)

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lilliput.budget import Budget
+from lilliput.evidence import Evidence
 from lilliput.findings import Findings, assemble
-from lilliput.folders import RUNNABLE, file_entry, fresh_folder
+from lilliput.folders import PACKED, fresh_folder
 from lilliput.ledger import Look
 from lilliput.model.encodings import Encoding
 from lilliput.model.profiles import Profile
-from lilliput.records import Plan, Report
+from lilliput.records import Fidelity, Plan, Report
 from lilliput.runs import Run, Settings, prepare
-from lilliput.stages.export import Exported, export
+from lilliput.stages.export import Exported
 from lilliput.stages.forecast import Claim, forecast
 from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
 from lilliput.stages.measure import measure
@@ -25,6 +26,8 @@ from lilliput.stages.report import report
 from lilliput.stages.verify import verify_answers
 from lilliput.task import Task
 from lilliput.trials import Trials
+
+FIDELITY_EXAMPLES = 64
 
 
 def compress(
@@ -110,7 +113,7 @@ def _profile(run: Run) -> Profile:
         run.task,
         run.captured,
         run.split,
-        folding=run.folding,
+        folding=run.form.folding,
         seed=run.settings.seed,
         progress=run.settings.progress,
     )
@@ -120,11 +123,10 @@ def _trials(run: Run, known: Profile) -> Trials:
     return Trials(
         task=run.task,
         profile=known,
-        bindings=run.bindings,
+        form=run.form,
         metric=run.metric,
         search=run.split.search,
         proof_size=len(run.split.proof),
-        arithmetic=run.arithmetic,
         relative=bool(run.allowed_drop and run.allowed_drop[1]),
     )
 
@@ -141,7 +143,7 @@ def _prove(
     """Export, measure, judge, report: the same for every way to a plan."""
     settings = run.settings
     settings.progress("export", 0, 1)
-    exported = run.clock("export", lambda: _export(run, plan, encodings, folder))
+    exported = run.clock("export", lambda: run.form.export(encodings, plan=plan, folder=folder))
     settings.progress("measure", 0, 1)
     measurement, evidence = run.clock(
         "measure",
@@ -153,12 +155,8 @@ def _prove(
             conditions=settings.conditions,
         ),
     )
-    fidelity = (
-        verify_answers(folder, run.task, encodings=encodings, subset=run.split.search[:64])
-        if run.split.search
-        else None
-    )
-    look = _look(run, evidence.proof_hash if evidence else "", folder, out)
+    fidelity = _fidelity(run, exported, encodings, folder)
+    look = _look(run, evidence, exported, out)
     judgement = judge(
         run.limits,
         measurement,
@@ -177,26 +175,28 @@ def _prove(
         measurement=measurement,
         judgement=judgement,
         fidelity=fidelity,
-        warnings=(*run.task.notes, *known.warnings, *exported.warnings),
+        warnings=tuple(
+            dict.fromkeys((*run.task.notes, *run.notes, *known.warnings, *exported.warnings))
+        ),
     )
     result = assemble(run, found, drop=drop, look=look.number, out=out)
     report(result, folder)
     return result
 
 
-def _export(run: Run, plan: Plan, encodings: Mapping[str, Encoding], folder: Path) -> Exported:
-    return export(
-        run.bindings,
-        encodings,
-        model=run.task.model,
-        plan=plan,
-        folder=folder,
-        arithmetic=run.arithmetic,
-    )
+def _fidelity(
+    run: Run, exported: Exported, encodings: Mapping[str, Encoding], folder: Path
+) -> Fidelity | None:
+    """PyTorch's compressed model against the artifact; the weights-only path is PyTorch itself."""
+    subset = run.split.search[:FIDELITY_EXAMPLES]
+    if not subset or exported.artifact.kind != "onnx":
+        return None
+    return verify_answers(folder, run.task, encodings=encodings, subset=subset)
 
 
-def _look(run: Run, proof_hash: str, folder: Path, out: Path) -> Look:
-    """Taken before anything is shown; the same files again are no new look."""
-    if not proof_hash:
+def _look(run: Run, evidence: Evidence | None, exported: Exported, out: Path) -> Look:
+    """Taken before anything is shown; the same file again is no new look."""
+    if evidence is None:
         return ONLY_LOOK
-    return run.ledger(out).look(proof_hash, file_entry(folder / RUNNABLE).sha256)
+    shipped = exported.artifact.files[PACKED].sha256
+    return run.ledger(out).look(evidence.proof_hash, shipped)

@@ -6,17 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-from torch import Tensor
-
 from lilliput.budget import Budget, Limit, resolve_drop
-from lilliput.errors import InternalError
+from lilliput.errors import CaptureError, InternalError
+from lilliput.forms import Form, GraphForm, WeightsForm
 from lilliput.ledger import Ledger
 from lilliput.metrics import Metric
-from lilliput.model.capture import Capture, capture
+from lilliput.model.capture import Capture, capture, capture_or_hooks
 from lilliput.model.hashes import state_hash
-from lilliput.model.profiles import Folding
-from lilliput.runtime.onnx_bind import Bindings, bind
+from lilliput.runtime.onnx_bind import bind
 from lilliput.runtime.onnx_encode import Arithmetic
 from lilliput.runtime.onnx_export import export_original
 from lilliput.stages.measure import Conditions
@@ -35,7 +32,7 @@ class Settings:
     Attributes:
         seed: Of everything random; same seed, same bytes.
         part: Compress only this submodule (qualified name); empty for the whole model.
-        arithmetic: ``float32``, ``int8``, or None: int8 where memory or latency is limited.
+        arithmetic: ``float32``, ``int8``, or None: int8 where memory is limited.
         conditions: How the artifact is measured.
         ledger: File that counts looks at proof sets; None means beside the output folder.
         force: Replace an output folder of ours.
@@ -68,7 +65,8 @@ class Run:
         metric: The task's metric; None without examples.
         split: Calibration, search and proof.
         captured: The model's graph and sites.
-        bindings: Where the weights lie in the original's ONNX export.
+        form: How encodings become files.
+        notes: What the reader should know about the way the model was captured.
         before: Hash of the user's model when the run began.
         seconds: How long each stage took.
     """
@@ -79,27 +77,20 @@ class Run:
     metric: Metric | None
     split: Split
     captured: Capture
-    bindings: Bindings
+    form: Form
     before: str
+    notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def original(self) -> Path:
-        """The original's ONNX export."""
-        return self.bindings.original.path
+        """The original in the artifact's form: the baseline."""
+        return self.form.original
 
     @property
     def limits(self) -> tuple[Limit, ...]:
         """The limits asked for."""
         return self.budget.limits
-
-    @property
-    def arithmetic(self) -> Arithmetic:
-        """How the artifact computes."""
-        if self.settings.arithmetic is not None:
-            return self.settings.arithmetic
-        fast = any(limit.name in ("memory", "latency") for limit in self.limits)
-        return "int8" if fast else "float32"
 
     @property
     def targets(self) -> Targets:
@@ -119,20 +110,6 @@ class Run:
         if drop is None or self.metric is None:
             return None
         return resolve_drop(drop, self.metric, 1.0)
-
-    @property
-    def folding(self) -> Folding:
-        """What the export folds together."""
-        factors: dict[str, Tensor] = {}
-        for binding in self.bindings.found:
-            for piece in binding.pieces:
-                site = self.captured.sites.get(piece.parameter)
-                if site is not None and piece.factor is not None:
-                    flat = torch.from_numpy(piece.factor.reshape(-1).copy()).to(torch.float32)
-                    factors[site.name] = flat.expand(site.rows) if len(flat) == 1 else flat
-        whole = {n: f for n, f in factors.items() if len(f) == self.captured.sites[n].rows}
-        names = {name for fold in self.bindings.folds for name in fold.names}
-        return Folding(whole, frozenset(names - self.captured.sites.keys()))
 
     def clock(self, stage: str, work: Callable[[], T]) -> T:
         """Does the work and remembers how long it took."""
@@ -166,13 +143,40 @@ def prepare(task: Task, budget: Budget, settings: Settings, scratch: Path) -> Ru
 
     Raises:
         TaskError: See `lilliput.validation.check_task`.
-        CaptureError: The model cannot be captured or exported.
+        CaptureError: The part asked for cannot be captured.
     """
     started = time.perf_counter()
     before = state_hash(task.model)
     settings.progress("check the task", 0, 3)
     metric = check_task(task)
     split = task.split(settings.seed) if len(task) else Split((), (), ())
+    captured, form, notes = _captured(task, budget, settings, scratch)
+    seconds = {"prepare": round(time.perf_counter() - started, 3)}
+    return Run(task, budget, settings, metric, split, captured, form, before, notes, seconds)
+
+
+def _captured(
+    task: Task, budget: Budget, settings: Settings, scratch: Path
+) -> tuple[Capture, Form, tuple[str, ...]]:
+    """The model as a graph where that is possible, else as weights that PyTorch runs."""
+    try:
+        return _graph(task, budget, settings, scratch)
+    except CaptureError as error:
+        if settings.part:
+            raise
+        reason = error.message
+    captured = capture_or_hooks(task.model, task.sample(2), dynamic=task.varying())
+    note = (
+        f"{reason}; the artifact is packed weights that PyTorch runs in your own class, "
+        "not an ONNX file"
+    )
+    form = WeightsForm.of(task.model, scratch / "original.onnx")
+    return captured, form, tuple(dict.fromkeys((note, *captured.warnings)))
+
+
+def _graph(
+    task: Task, budget: Budget, settings: Settings, scratch: Path
+) -> tuple[Capture, Form, tuple[str, ...]]:
     dynamic = task.varying()
     settings.progress("capture the model", 1, 3)
     captured = capture(task.model, task.sample(2), dynamic=dynamic, part=settings.part)
@@ -185,5 +189,12 @@ def prepare(task: Task, budget: Budget, settings: Settings, scratch: Path) -> Ru
     )
     state = {name: value.detach() for name, value in task.model.named_parameters()}
     bindings = bind(exported, captured.sites, state)
-    seconds = {"prepare": round(time.perf_counter() - started, 3)}
-    return Run(task, budget, settings, metric, split, captured, bindings, before, seconds)
+    form = GraphForm(bindings, captured.sites, task.model, _arithmetic(budget, settings))
+    return captured, form, captured.warnings
+
+
+def _arithmetic(budget: Budget, settings: Settings) -> Arithmetic:
+    """Integer kernels where memory is limited: they keep a quarter of it."""
+    if settings.arithmetic is not None:
+        return settings.arithmetic
+    return "int8" if budget.limit("memory") is not None else "float32"

@@ -7,15 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lilliput import coding
+from lilliput.forms import Form
 from lilliput.metrics import Metric, score_rows
 from lilliput.model.calls import run_with
 from lilliput.model.encodings import Encoding
 from lilliput.model.profiles import Profile
 from lilliput.records import Plan
-from lilliput.runtime.onnx_bind import Bindings
-from lilliput.runtime.onnx_encode import Arithmetic, write_encodings
-from lilliput.runtime.onnx_folds import half_precision_biases
 from lilliput.stages.apply import apply
 from lilliput.stages.plan import Trial
 from lilliput.statistics import drop_bound, is_binary, relative_drop_bound
@@ -34,21 +31,19 @@ class Trials:
     Attributes:
         task: What must keep working.
         profile: Weights and statistics.
-        bindings: Where the weights lie in the original's export.
+        form: How encodings become files.
         metric: The task's metric; None without examples.
         search: Examples that may steer.
         proof_size: How many examples will prove.
-        arithmetic: How the artifact computes.
         relative: The drop is limited relative to the original's score.
     """
 
     task: Task
     profile: Profile
-    bindings: Bindings
+    form: Form
     metric: Metric | None
     search: Sequence[int]
     proof_size: int
-    arithmetic: Arithmetic = "float32"
     relative: bool = False
     _last: tuple[str, dict[str, Encoding]] | None = None
     _sizes: dict[str, Trial] = field(default_factory=dict)
@@ -58,10 +53,7 @@ class Trials:
         """What the plan turns the weights into; the last plan's are kept."""
         key = _key(plan)
         if self._last is None or self._last[0] != key:
-            # Folded BatchNorms come last: their biases in the file shall fit half precision.
-            encodings = apply(plan, self.profile)
-            encodings.update(half_precision_biases(self.bindings.folds))
-            self._last = (key, encodings)
+            self._last = (key, self.form.completed(apply(plan, self.profile)))
         return self._last[1]
 
     def sizes(self, plan: Plan) -> Trial:
@@ -69,12 +61,8 @@ class Trials:
         key = _key(plan)
         if key not in self._sizes:
             with tempfile.TemporaryDirectory(prefix="lilliput-") as scratch:
-                runnable, packed = Path(scratch) / "model.onnx", Path(scratch) / "model.lilliput"
-                write_encodings(
-                    self.bindings, self.encodings(plan), runnable, arithmetic=self.arithmetic
-                )
-                coding.pack(runnable, packed)
-                self._sizes[key] = Trial(packed.stat().st_size, runnable.stat().st_size)
+                storage, installed = self.form.sizes(self.encodings(plan), Path(scratch))
+                self._sizes[key] = Trial(storage, installed)
         return self._sizes[key]
 
     def expected_drop(self, plan: Plan) -> float:

@@ -27,6 +27,9 @@ class Folding:
     parameters: frozenset[str] = frozenset()
 
 
+NO_FOLDING = Folding()
+
+
 @dataclass(frozen=True)
 class SiteProfile:
     """One site under the one metric: ``damage = sum_r weights[r] * (E H E^T)[r, r]``.

@@ -14,7 +14,7 @@ from lilliput.model.capture import Capture
 from lilliput.model.gradients import Probe, observe_gradients
 from lilliput.model.moments import Moments, small_sample
 from lilliput.model.observe import observe
-from lilliput.model.profiles import Folding, Profile, SiteProfile, site_profile
+from lilliput.model.profiles import NO_FOLDING, Folding, Profile, SiteProfile, site_profile
 from lilliput.task import Split, Task
 from lilliput.techniques import QuantizeFeedback
 from lilliput.tensor.divergence import divergence
@@ -25,7 +25,6 @@ PROBE_EXAMPLES = (8, 64)
 PROBE_MACS = 3e11  # multiply-adds that all probes together may take
 GRADIENT_EXAMPLES = 128
 BATCH = 32
-NO_FOLDING = Folding()
 Progress = Callable[[str, int, int], None]
 
 

@@ -1,0 +1,144 @@
+"""The two forms of an artifact: an ONNX graph, or weights that PyTorch runs in the user's class."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lilliput.coding import pack
+from lilliput.model.encodings import Encoding
+from lilliput.model.profiles import NO_FOLDING, Folding
+from lilliput.model.sites import Site
+from lilliput.records import Plan
+from lilliput.runtime.onnx_bind import Bindings
+from lilliput.runtime.onnx_encode import Arithmetic, write_encodings
+from lilliput.runtime.onnx_folds import half_precision_biases
+from lilliput.runtime.torch_processes import stored_state
+from lilliput.runtime.weights_file import write_weights
+from lilliput.stages.export import Exported, export, export_weights
+
+
+class Form(Protocol):
+    """How the compressed weights become files."""
+
+    @property
+    def original(self) -> Path:
+        """The untouched model in the same form: the baseline of every share."""
+        ...
+
+    @property
+    def folding(self) -> Folding:
+        """What the files fold together."""
+        ...
+
+    def completed(self, encodings: dict[str, Encoding]) -> dict[str, Encoding]:
+        """The encodings, with what this form rounds beside them."""
+        ...
+
+    def sizes(self, encodings: Mapping[str, Encoding], scratch: Path) -> tuple[int, int]:
+        """Bytes of the packed and of the runnable file, written to a scratch folder."""
+        ...
+
+    def export(self, encodings: Mapping[str, Encoding], *, plan: Plan, folder: Path) -> Exported:
+        """Writes all files of the artifact."""
+        ...
+
+
+@dataclass(frozen=True)
+class GraphForm:
+    """An ONNX file that any runtime opens.
+
+    Attributes:
+        bindings: Where the weights lie in the original's export.
+        sites: The model's sites.
+        model: The user's model.
+        arithmetic: How the artifact computes.
+    """
+
+    bindings: Bindings
+    sites: Mapping[str, Site]
+    model: nn.Module
+    arithmetic: Arithmetic = "float32"
+
+    @property
+    def original(self) -> Path:
+        """The original's ONNX export."""
+        return self.bindings.original.path
+
+    @property
+    def folding(self) -> Folding:
+        """BatchNorms, which the exporter folds into the layer before them."""
+        factors: dict[str, Tensor] = {}
+        for binding in self.bindings.found:
+            for piece in binding.pieces:
+                site = self.sites.get(piece.parameter)
+                if site is not None and piece.factor is not None:
+                    flat = torch.from_numpy(piece.factor.reshape(-1).copy()).to(torch.float32)
+                    factors[site.name] = flat.expand(site.rows) if len(flat) == 1 else flat
+        whole = {name: f for name, f in factors.items() if len(f) == self.sites[name].rows}
+        names = {name for fold in self.bindings.folds for name in fold.names}
+        return Folding(whole, frozenset(names - self.sites.keys()))
+
+    def completed(self, encodings: dict[str, Encoding]) -> dict[str, Encoding]:
+        """Folded biases, rounded to half precision, come last."""
+        return {**encodings, **half_precision_biases(self.bindings.folds)}
+
+    def sizes(self, encodings: Mapping[str, Encoding], scratch: Path) -> tuple[int, int]:
+        """Bytes of the packed and of the runnable file."""
+        runnable, packed = scratch / "model.onnx", scratch / "model.lilliput"
+        write_encodings(self.bindings, encodings, runnable, arithmetic=self.arithmetic)
+        pack(runnable, packed)
+        return packed.stat().st_size, runnable.stat().st_size
+
+    def export(self, encodings: Mapping[str, Encoding], *, plan: Plan, folder: Path) -> Exported:
+        """Writes all files of the artifact."""
+        return export(
+            self.bindings,
+            encodings,
+            model=self.model,
+            plan=plan,
+            folder=folder,
+            arithmetic=self.arithmetic,
+        )
+
+
+@dataclass(frozen=True)
+class WeightsForm:
+    """Weights without a graph, for models that cannot be captured or exported.
+
+    Attributes:
+        original: The untouched weights in a file of the same kind.
+        model: The user's model.
+    """
+
+    original: Path
+    model: nn.Module
+
+    @classmethod
+    def of(cls, model: nn.Module, path: Path) -> "WeightsForm":
+        """Writes the untouched weights to `path` first."""
+        write_weights(stored_state(model), {}, path)
+        return cls(path, model)
+
+    @property
+    def folding(self) -> Folding:
+        """Nothing is folded."""
+        return NO_FOLDING
+
+    def completed(self, encodings: dict[str, Encoding]) -> dict[str, Encoding]:
+        """Nothing is added."""
+        return encodings
+
+    def sizes(self, encodings: Mapping[str, Encoding], scratch: Path) -> tuple[int, int]:
+        """Bytes of the packed and of the unpacked file."""
+        plain, packed = scratch / "weights.onnx", scratch / "model.lilliput"
+        write_weights(stored_state(self.model), encodings, plain)
+        pack(plain, packed)
+        return packed.stat().st_size, plain.stat().st_size
+
+    def export(self, encodings: Mapping[str, Encoding], *, plan: Plan, folder: Path) -> Exported:
+        """Writes all files of the artifact."""
+        return export_weights(encodings, model=self.model, plan=plan, folder=folder)
