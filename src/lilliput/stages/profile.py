@@ -20,7 +20,7 @@ from lilliput.techniques import QuantizeFeedback
 from lilliput.tensor.divergence import divergence
 from lilliput.tensor.second_order import layer_damage
 
-PROBE = QuantizeFeedback(step=0.5)
+PROBE = QuantizeFeedback(step=0.3)  # small: the currency is linear there
 PROBE_EXAMPLES = (8, 64)
 PROBE_MACS = 3e11  # multiply-adds that all probes together may take
 GRADIENT_EXAMPLES = 128

@@ -25,6 +25,7 @@ SAMPLE_WEIGHTS = 400_000
 FEWEST_COLUMNS = 64  # narrower sites have one step for all columns
 COLUMN_BITS = 4.0  # what a column's step costs in the file
 SMALLEST_HALF = 2.0**-20  # smaller numbers keep less than 5 bits in half precision
+SMALLEST_FACTOR = 1e-4  # of the mean: a BatchNorm's factor below that is a dead channel
 OCTAVE_PARTS = 4  # row steps lie on a grid of quarter octaves, so that they cost two bits each
 
 Trial = tuple[float, float, float, int]  # step, damage, bits per weight, largest code
@@ -124,15 +125,26 @@ class QuantizeFeedback(Settings):
         return _on_grid((diagonal / typical) ** self.column_exponent, 1.0).to(torch.float32)
 
     def _row_steps(self, known: SiteProfile, weight: Tensor) -> Tensor:
-        """(rows,) steps; what is stored, times the export's factor, lies on a coarse grid."""
-        base = self.step * float(weight.std()) if weight.numel() > 1 else 0.0
-        base = base or self.step * float(weight.abs().max()) or 1.0
-        worth = known.weights.to(torch.float64)
+        """(rows,) steps; what is stored, times the export's factor, lies on a coarse grid.
+
+        Rows are compared as they are stored, that is after a BatchNorm was folded into them.
+        """
+        factors = _row_factors(known)
+        stored = weight * factors[:, None]
+        base = self.step * float(stored.std()) if weight.numel() > 1 else 0.0
+        base = base or self.step * float(stored.abs().max()) or 1.0
+        worth = known.weights.to(torch.float64) / factors.to(torch.float64) ** 2
         typical = torch.exp(torch.log(worth).mean())
         wanted = base * (worth / typical) ** -self.row_exponent
-        factors = torch.ones(known.site.rows) if known.row_factors is None else known.row_factors
-        stored = wanted * factors.abs().to(torch.float64).clamp_min(1e-30)
-        return (_on_grid(stored, base) / factors.abs().clamp_min(1e-30)).to(torch.float32)
+        return (_on_grid(wanted, base) / factors).to(torch.float32)
+
+
+def _row_factors(known: SiteProfile) -> Tensor:
+    """(rows,) sizes of what the export multiplies each row with; ones where it does not."""
+    if known.row_factors is None:
+        return torch.ones(known.site.rows)
+    factors = known.row_factors.abs()
+    return factors.clamp_min(SMALLEST_FACTOR * float(factors.mean()) or 1.0)
 
 
 def _high_rate(finest: Trial, step: float) -> Trial:
