@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from sample_reports import HOSTILE, bare, hostile, minilm, missed, unproved
 
 from lilliput.errors import InputError, InternalError, OutputError
-from lilliput.records import Report, Sizes
+from lilliput.records import Report, Sizes, Step
 from lilliput.stages import report_page
 from lilliput.stages.report import read_report, report, report_schema, report_text
 from lilliput.stages.report_page.charts import chart_data, embed_json, interval, ticks
@@ -282,6 +282,36 @@ def test_the_page_says_what_the_report_says() -> None:
         assert words in text
     for entry in minilm().files.values():
         assert entry.sha256 in text
+
+
+def test_steps_of_one_technique_are_told_together() -> None:
+    plan = minilm().plan
+    steps = [
+        Step(technique="quantize_feedback", where=(f"w{i}",), settings={"step": i / 8, "a": True})
+        for i in range(1, 4)
+    ]
+    steps.append(Step(technique="quantize_float16", where=("bias",)))
+    page = render_page(minilm(plan=plan.model_copy(update={"steps": tuple(steps)})))
+    done = page.split('id="done"')[1].split("</section>")[0]
+    assert "quantize_feedback</bdi></code> on 3 weights" in done
+    assert "<bdi>a = True</bdi>" in done
+    assert "<bdi>w3</bdi> <small><bdi>step = 0.375</bdi>" in done
+    assert "quantize_float16</bdi></code> on 1 weight<" in done
+
+
+def test_the_environment_is_readable() -> None:
+    page = render_page(minilm(environment={"ram_bytes": "25276510208", "cpu_features": "avx2"}))
+    assert "<bdi>ram</bdi></dt><dd><bdi>25.3 GB</bdi>" in page
+    assert "<bdi>cpu features</bdi>" in page
+
+
+def test_a_further_look_is_said() -> None:
+    drop = minilm().drop
+    assert drop is not None
+    again = render_page(minilm(drop=drop.model_copy(update={"look": 3, "confidence": 0.9958})))
+    assert "It was look no. 3 at these examples" in again
+    assert "99.58\u00a0% sure" in again
+    assert "It was look" not in render_page(minilm())
 
 
 def test_reasons_of_the_table_are_not_repeated() -> None:

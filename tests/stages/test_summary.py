@@ -33,6 +33,7 @@ def test_missed_names_the_limit_first() -> None:
 def test_unproved_says_what_is_open() -> None:
     sentence = summary_sentence(unproved())
     assert sentence.startswith("model.lilliput is not proved yet: loss of quality still open. ")
+    assert "get worse" not in sentence  # the limit's reason speaks for the drop
     assert sentence.endswith("2,900 more examples would settle it.")
 
 

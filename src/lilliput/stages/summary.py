@@ -60,12 +60,14 @@ def _opening(report: Report, path: str) -> str:
 
 def _drop_sentence(report: Report) -> str:
     drop = report.drop
+    if any(limit.name == "drop" and limit.verdict != "proved" for limit in report.limits):
+        return ""  # the limit's own reason says it
     if drop is None:
         return "How much the answers suffered was not measured."
     examples = wording.count(drop.examples)
     if drop.upper is None or not math.isfinite(drop.upper):
         return f"{examples} examples are too few to say how much worse its answers can be."
-    sure = f"{wording.number(100 * drop.confidence, 4, rounding='down')} % sure"
+    sure = f"{wording.number(100 * drop.confidence, 4)} % sure"
     return f"On {examples} examples like yours {_at_most(report, drop)}, {sure}."
 
 

@@ -1,7 +1,7 @@
 """What the page says, section by section, as plain values for the templates."""
 
 import re
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from lilliput.records import Drop, LimitResult, Report, Step
@@ -14,7 +14,18 @@ _SPLIT_USES = {
     "search": "may steer which settings are chosen",
     "proof": "touched only by the finished file; decides the verdict",
 }
-_STAGES = ("capture", "profile", "plan", "apply", "recover", "export", "measure", "judge")
+_STAGES = (
+    "prepare",
+    "capture",
+    "profile",
+    "forecast",
+    "plan",
+    "apply",
+    "recover",
+    "export",
+    "measure",
+    "judge",
+)
 _MOST_LINES = 50
 _MOST_NAMES = 200
 
@@ -42,12 +53,12 @@ def page_view(report: Report, rows: int) -> dict[str, Any]:
         "classes": charts.class_rows(report)[:rows],
         "all_classes": 0 if report.drop is None else len(report.drop.per_class),
         "worst": () if report.drop is None else report.drop.worst[: min(rows, _MOST_LINES)],
-        "steps": [_step(step, rows) for step in report.plan.steps[: min(rows, _MOST_LINES)]],
+        "steps": _steps(report, rows),
         "plan": report.plan,
         "fidelity": report.fidelity,
         "seconds": _seconds(report, rows),
         "hygiene": _hygiene(report, rows),
-        "environment": _entries(report.environment, rows),
+        "environment": [_fact(*entry) for entry in _entries(report.environment, rows)],
         "files": _entries(report.files, rows),
         "command": wording.clean(report.command, 4000),
         "seed": report.seed,
@@ -91,7 +102,7 @@ def _figures(report: Report) -> list[dict[str, str]]:
             {
                 "title": "Loss of quality",
                 "value": f"≤ {_upper(report, drop)}",
-                "note": f"{wording.number(100 * drop.confidence, 4, rounding='down')} % sure, "
+                "note": f"{wording.number(100 * drop.confidence, 4)} % sure, "
                 f"{wording.count(drop.examples)} examples",
             }
         )
@@ -145,7 +156,7 @@ def _drop(report: Report) -> dict[str, Any] | None:
         "limit": None if picture["limit"] is None else text(picture["limit_value"]),
         "in_points": unit == "points",
         "range": wording.drop_number(drop.lower, unit, rounding="down", worded=False),
-        "confidence": wording.number(100 * drop.confidence, 4, rounding="down"),
+        "confidence": wording.number(100 * drop.confidence, 4),
         "better": wording.drop_number(-estimate, unit) if estimate < 0 else "",
     }
 
@@ -164,17 +175,37 @@ def _weights(shape: tuple[int, ...]) -> int:
     return size
 
 
-def _step(step: Step, rows: int) -> dict[str, Any]:
+def _steps(report: Report, rows: int) -> list[dict[str, Any]]:
+    """What was done, neighbouring steps of one technique as one."""
     most = min(rows, _MOST_NAMES)
+    groups = groupby(report.plan.steps, key=lambda step: step.technique)
+    return [_together(name, tuple(steps), most) for name, steps in islice(groups, _MOST_LINES)]
+
+
+def _together(technique: str, steps: tuple[Step, ...], most: int) -> dict[str, Any]:
+    """Steps of one technique: the settings they share, and each one's weights and own settings."""
+    shared = dict(set.intersection(*(set(step.settings.items()) for step in steps)))
+    parts = [
+        (where, _settings({k: v for k, v in step.settings.items() if k not in shared}))
+        for step in steps
+        for where in step.where
+    ]
     return {
-        "technique": wording.clean(step.technique, 80),
-        "settings": [
-            (wording.clean(name, 60), wording.clean(str(value), 120))
-            for name, value in islice(sorted(step.settings.items()), rows)
-        ],
-        "count": len(step.where),
-        "where": [wording.clean(name, charts.NAME_LENGTH) for name in step.where[:most]],
+        "technique": wording.clean(technique, 80),
+        "shared": _settings(shared),
+        "total": len(parts),
+        "parts": [(wording.clean(name, charts.NAME_LENGTH), own) for name, own in parts[:most]],
     }
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    """``columns = True, step = 0.0167``"""
+    shown = islice(sorted(settings.items()), _MOST_LINES)
+    return ", ".join(f"{wording.clean(k, 60)} = {wording.clean(_plain(v), 120)}" for k, v in shown)
+
+
+def _plain(value: bool | int | float | str) -> str:
+    return wording.number(value, 4) if isinstance(value, float) else str(value)
 
 
 def _hygiene(report: Report, rows: int) -> list[dict[str, Any]]:
@@ -212,3 +243,10 @@ def _lines(texts: tuple[str, ...]) -> list[str]:
 
 def _entries(mapping: dict[str, Any], rows: int) -> list[tuple[str, Any]]:
     return [(wording.clean(name), value) for name, value in islice(mapping.items(), rows)]
+
+
+def _fact(name: str, value: str) -> tuple[str, str]:
+    """A line of the environment; bytes in a unit that can be read."""
+    if name.endswith("_bytes") and value.isdecimal():
+        return name.removesuffix("_bytes").replace("_", " "), wording.size(int(value[:18]))
+    return name.replace("_", " "), wording.clean(value)
