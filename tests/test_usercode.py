@@ -16,7 +16,7 @@ def test_a_message_of_many_lines_becomes_one():
 
 
 def test_our_own_errors_pass_and_so_does_ctrl_c():
-    with pytest.raises(BudgetError, match=r"^mine$"), users_code("x"):
+    with pytest.raises(BudgetError, match=r"^mine"), users_code("x"):
         raise BudgetError("mine")
     with pytest.raises(KeyboardInterrupt), users_code("x"):
         raise KeyboardInterrupt

@@ -22,15 +22,17 @@ class LilliputError(Exception):
 
     Args:
         message: One line: what was wrong and what was expected.
-        hint: One line: the usual cause or the next thing to try. May be empty.
+        hint: One line: the usual cause or the next thing to try; by default what usually helps
+            with this kind of error.
     """
 
     exit_status = 70
+    usual_hint = ""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
@@ -45,6 +47,8 @@ class InputError(LilliputError):
 class BudgetError(InputError):
     """A limit that is nonsense, contradictory or cannot be measured here."""
 
+    usual_hint = "limits are written as 9%, 4MB or 5ms"
+
 
 class UnreachableError(BudgetError):
     """A limit below the smallest size that can be reached; the message names that size."""
@@ -53,25 +57,37 @@ class UnreachableError(BudgetError):
 class TaskError(InputError):
     """Model, examples, metric or targets that do not fit together."""
 
+    usual_hint = "the task is a model, examples and a metric that fit together"
+
 
 class CheckpointError(InputError):
     """A file of weights that cannot be used."""
+
+    usual_hint = "`lilliput inspect FILE` says what a file is"
 
 
 class CaptureError(InputError):
     """A model whose graph cannot be captured; the message names the line and the reason."""
 
+    usual_hint = "another part of the model may be captured: part=..."
+
 
 class PlanError(InputError):
     """A plan that does not fit the model, or has unknown fields."""
+
+    usual_hint = "see plan.toml of any run for the fields"
 
 
 class OutputError(InputError):
     """An output folder that may not be written, or a full disk."""
 
+    usual_hint = "choose a place that exists and can be written"
+
 
 class ContainerError(InputError):
     """A `.lilliput` or ONNX file that is damaged, malicious or not one."""
+
+    usual_hint = "is it the right file, and whole? `lilliput inspect FILE` says what it is"
 
 
 class MissingExtraError(InputError):

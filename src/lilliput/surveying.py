@@ -29,7 +29,7 @@ def survey(task: Task, *, settings: Settings | None = None) -> tuple[SiteReport,
             run.task,
             run.captured,
             run.split,
-            row_factors=run.row_factors,
+            folding=run.form.folding,
             seed=settings.seed,
             progress=settings.progress,
         )

@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -56,3 +58,10 @@ def test_files_that_cannot_be_used(tmp_path):
     np.save(tmp_path / "b.npy", np.zeros(3))
     with pytest.raises(TaskError, match="is a single array"):
         arrays(tmp_path / "b.npy")
+
+
+def test_a_zip_of_something_else(tmp_path):
+    with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
+        archive.writestr("net/data.pkl", b"whatever")
+    with pytest.raises(TaskError, match=r"net\.pt is no \.npz: it holds 'net/data\.pkl'"):
+        arrays(tmp_path / "net.pt")

@@ -51,7 +51,7 @@ def _guarded(words: list[str]) -> int:
         return _complain(words, error, error.exit_status)
     except KeyboardInterrupt as error:
         status = TERMINATED if isinstance(error, Terminated) else INTERRUPTED
-        return _complain(words, InputError("interrupted, nothing was written"), status)
+        return _complain(words, LilliputError("interrupted, nothing was written"), status)
     except BrokenPipeError:
         return BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the door: what nobody foresaw is named as our bug

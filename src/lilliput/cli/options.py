@@ -126,7 +126,7 @@ class MeasureOptions:
 
         for name, value in _given(self).items():
             if value < 1:
-                raise InputError(f"--{name} {value} is not a number of {name}", "at least 1")
+                raise InputError(f"--{name} {value} is too few", "at least 1")
         return Conditions(**_given(self))
 
 

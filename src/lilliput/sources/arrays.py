@@ -55,6 +55,9 @@ def arrays(file: str | Path) -> Arrays:
             if isinstance(loaded, np.ndarray):
                 raise TaskError(f"{path} is a single array", hint)
             held = {name: loaded[name] for name in loaded.files}
+        strange = [name for name, array in held.items() if not isinstance(array, np.ndarray)]
+        if strange:
+            raise TaskError(f"{path} is no .npz: it holds {strange[0]!r}", hint)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise TaskError(f"{path} cannot be read as .npz: {error}", hint) from error
     target = next((name for name in TARGETS if name in held), None)

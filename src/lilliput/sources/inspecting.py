@@ -59,7 +59,9 @@ def inspect_file(path: str | Path) -> FileInfo:
             head = opened.read(64)
         return _file(place, head)
     except OSError as error:
-        raise InputError(f"{place} cannot be read: {error.strerror or error}") from error
+        raise InputError(
+            f"{place} cannot be read: {error.strerror or error}", "is the path right?"
+        ) from error
 
 
 def _file(path: Path, head: bytes) -> FileInfo:

@@ -77,7 +77,10 @@ def _named(module: ModuleType, name: str, file: Path) -> Any:
 def _python_file(path: str | Path) -> Path:
     file = Path(path)
     if file.suffix != ".py" or not file.is_file():
-        raise TaskError(f"{file} is not a Python file" if file.exists() else f"{file} is missing")
+        raise TaskError(
+            f"{file} is not a Python file" if file.exists() else f"{file} is missing",
+            "give a task file, or FILE.py:NAME; `lilliput init` writes a task file",
+        )
     return file.resolve()
 
 

@@ -1,0 +1,14 @@
+"""The table of sub-commands."""
+
+from lilliput.cli.app import app
+from lilliput.cli.checking import report, verify
+from lilliput.cli.compressing import apply, compress
+from lilliput.cli.looking import doctor, inspect
+from lilliput.cli.packing import pack, unpack
+from lilliput.cli.profiling import profile
+from lilliput.cli.starting import init
+
+__all__ = ["COMMANDS", "NAMES", "app"]
+
+COMMANDS = (compress, profile, apply, verify, pack, unpack, report, init, inspect, doctor)
+NAMES = frozenset(command.__name__ for command in COMMANDS)
