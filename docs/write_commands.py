@@ -10,7 +10,7 @@ HEAD = "<!-- written by `make docs` from the command line itself: change src/lil
 
 def text() -> str:
     """The page as it should be."""
-    lines = app.generate_docs(output_format="markdown").splitlines()
+    lines = app.generate_docs(output_format="markdown", usage_name="lilliput").splitlines()
     return HEAD + "\n".join(line.rstrip() for line in lines).strip() + "\n"
 
 
