@@ -31,6 +31,7 @@ class Findings:
         judgement: From `judge`.
         fidelity: PyTorch's compressed model against the artifact; None without examples.
         warnings: Lines for the reader.
+        trials: How often the search examples were asked while planning.
     """
 
     profile: Profile
@@ -41,6 +42,7 @@ class Findings:
     judgement: Judgement
     fidelity: Fidelity | None
     warnings: tuple[str, ...]
+    trials: int = 0
 
 
 def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Path) -> Report:
@@ -67,13 +69,37 @@ def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Pa
             "search": len(run.split.search),
             "proof": len(run.split.proof),
         },
-        looks={"calibration": 1, "search": 1, "proof": look},
+        looks=_looks(run, found, look),
         environment=environment(),
         seconds=run.seconds,
-        command=run.settings.command,
+        command=_command(run, out),
         seed=run.settings.seed,
     )
-    return report.model_copy(update={"summary": summary_sentence(report, out)})
+    return report.model_copy(update={"summary": summary_sentence(report, _shown(out))})
+
+
+def _shown(out: Path) -> Path:
+    """The folder as a reader elsewhere may see it: no absolute path of this machine."""
+    return Path(out.name) if out.is_absolute() else out
+
+
+def _command(run: Run, out: Path) -> str:
+    """What repeats the run; a call from Python is shown as such."""
+    if run.settings.command:
+        return run.settings.command
+    limits = ", ".join(f"{limit.name}={limit.text!r}" for limit in run.limits)
+    seed = f", settings=Settings(seed={run.settings.seed})" if run.settings.seed else ""
+    return f"lilliput.compress(task, lilliput.Budget({limits}), out={str(_shown(out))!r}{seed})"
+
+
+def _looks(run: Run, found: Findings, look: int) -> dict[str, int]:
+    """How often each subset was used: statistics and gradients, probes and trials, verdicts."""
+    search = bool(run.split.search)
+    return {
+        "calibration": 2 if run.split.calibration else 0,
+        "search": (1 + found.trials + (found.fidelity is not None)) if search else 0,
+        "proof": look if run.split.proof else 0,
+    }
 
 
 def _sites(run: Run, found: Findings) -> tuple[SiteReport, ...]:

@@ -62,8 +62,8 @@ def compress(
             "plan",
             lambda: plan(known, run.targets, evaluate=trials, seed=settings.seed),
         )
-        encodings = run.clock("apply", lambda: trials.encodings(chosen))
-        return _prove(run, known, chosen, encodings, folder=folder, out=out)
+        run.clock("apply", lambda: trials.encodings(chosen))
+        return _prove(run, trials, chosen, folder=folder, out=out)
 
 
 def apply_plan(
@@ -94,8 +94,9 @@ def apply_plan(
         run = prepare(task, budget or Budget(), settings, Path(scratch))
         _tell_forecast(run, out)
         known = run.clock("profile", lambda: _profile(run))
-        encodings = run.clock("apply", lambda: _trials(run, known).encodings(plan))
-        return _prove(run, known, plan, encodings, folder=folder, out=out)
+        trials = _trials(run, known)
+        run.clock("apply", lambda: trials.encodings(plan))
+        return _prove(run, trials, plan, folder=folder, out=out)
 
 
 def _tell_forecast(run: Run, out: Path) -> None:
@@ -131,17 +132,9 @@ def _trials(run: Run, known: Profile) -> Trials:
     )
 
 
-def _prove(
-    run: Run,
-    known: Profile,
-    plan: Plan,
-    encodings: Mapping[str, Encoding],
-    *,
-    folder: Path,
-    out: Path,
-) -> Report:
+def _prove(run: Run, trials: Trials, plan: Plan, *, folder: Path, out: Path) -> Report:
     """Export, measure, judge, report: the same for every way to a plan."""
-    settings = run.settings
+    settings, known, encodings = run.settings, trials.profile, trials.encodings(plan)
     settings.progress("export", 0, 1)
     exported = run.clock("export", lambda: run.form.export(encodings, plan=plan, folder=folder))
     settings.progress("measure", 0, 1)
@@ -178,6 +171,7 @@ def _prove(
         warnings=tuple(
             dict.fromkeys((*run.task.notes, *run.notes, *known.warnings, *exported.warnings))
         ),
+        trials=trials.asked,
     )
     result = assemble(run, found, drop=drop, look=look.number, out=out)
     report(result, folder)

@@ -36,6 +36,7 @@ class Trials:
         search: Examples that may steer.
         proof_size: How many examples will prove.
         relative: The drop is limited relative to the original's score.
+        asked: How often the search examples were asked so far.
     """
 
     task: Task
@@ -45,6 +46,7 @@ class Trials:
     search: Sequence[int]
     proof_size: int
     relative: bool = False
+    asked: int = 0
     _last: tuple[str, dict[str, Encoding]] | None = None
     _sizes: dict[str, Trial] = field(default_factory=dict)
     _reference: list[np.ndarray] = field(default_factory=list)
@@ -73,6 +75,7 @@ class Trials:
         """
         if self.metric is None or not self.search or not self.proof_size:
             return float("inf")
+        self.asked += 1
         before = self._rows({}, reference=True)
         after = self._rows(self.encodings(plan), reference=False)
         bound_of = relative_drop_bound if self.relative else drop_bound
