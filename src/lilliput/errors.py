@@ -4,7 +4,7 @@
 
     LilliputError
     ├── InputError                 status 2: the user's input is wrong
-    │   ├── BudgetError            a limit that is nonsense, contradictory or cannot be measured here
+    │   ├── BudgetError            a limit that is nonsense, contradictory or not measurable here
     │   │   └── UnreachableError   a limit below the smallest size that can be reached
     │   ├── TaskError              model, examples, metric or targets that do not fit together
     │   ├── CheckpointError        a file of weights that cannot be used
