@@ -8,13 +8,13 @@ from pathlib import Path
 from lilliput.budget import Budget
 from lilliput.environment import environment
 from lilliput.errors import TaskError
-from lilliput.folders import CODES, RUNNABLE, file_entry
+from lilliput.folders import PACKED
+from lilliput.forms import WeightsForm
 from lilliput.ledger import Ledger, Look
 from lilliput.model.hashes import model_hash
 from lilliput.records import Artifact, Report
 from lilliput.runs import LEDGER, Settings
 from lilliput.runtime.onnx_export import export_original
-from lilliput.runtime.weights_file import write_weights
 from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
 from lilliput.stages.measure import measure
 from lilliput.stages.report import read_report
@@ -123,8 +123,7 @@ def _all_prove(task: Task) -> Task:
 def _original(task: Task, manifest: Artifact, scratch: Path) -> Path:
     path = scratch / "original.onnx"
     if manifest.kind == "torch":
-        write_weights(task.model.state_dict(), {}, path)
-        return path
+        return WeightsForm.of(task.model, path).original
     dynamic: dict[str | int, tuple[int, ...]] = {
         place: dims for place, dims in enumerate(task.varying()) if dims
     }
@@ -136,5 +135,4 @@ def _look(out: Path, manifest: Artifact, proof_hash: str, *, settings: Settings)
     if not proof_hash:
         return ONLY_LOOK
     ledger = Ledger(settings.ledger or out.resolve().parent / LEDGER)
-    runnable = RUNNABLE if manifest.kind == "onnx" else CODES
-    return ledger.look(proof_hash, file_entry(out / runnable).sha256)
+    return ledger.look(proof_hash, manifest.files[PACKED].sha256)

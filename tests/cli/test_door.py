@@ -8,7 +8,7 @@ import pytest
 
 import lilliput
 from lilliput.cli import commands, door, line
-from lilliput.errors import InternalError, TaskError
+from lilliput.errors import InputError, InternalError, TaskError
 
 HEAVY = ["torch", "onnx", "onnxruntime", "onnx_ir", "transformers", "scipy", "numpy", "pydantic"]
 
@@ -79,7 +79,7 @@ def test_words_that_are_no_command(call, words, message, hint):
 def test_errors_of_ours_are_one_line_and_a_hint(call, monkeypatch):
     failing(TaskError("two\nlines \x1b[31m", "do\nthis"), monkeypatch)
     assert call("doctor").err == "error: two lines  [31m\nhint: do this\n"
-    failing(TaskError("no hint"), monkeypatch)
+    failing(InputError("no hint"), monkeypatch)
     assert call("doctor").err == "error: no hint\n"
     failing(InternalError("a promise"), monkeypatch)
     assert call("doctor").status == 70

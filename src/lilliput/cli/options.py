@@ -153,7 +153,7 @@ class BuildOptions(RunOptions):
     """What matters only where files are written and measured."""
 
     arithmetic: Literal["float32", "int8"] | None = None
-    """How the artifact computes; int8 by itself where memory or latency is limited."""
+    """How the artifact computes; int8 by itself where memory is limited."""
     measuring: MeasureOptions = MeasureOptions()
 
 

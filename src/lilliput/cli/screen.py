@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -40,17 +40,11 @@ class Screen:
     @contextmanager
     def working(self) -> Iterator["Screen"]:
         """Around the work: bars end with it, and in JSON mode standard output is kept clean."""
-        sys.stdout.flush()
-        kept = os.dup(1)
-        try:
-            if self.as_json:
-                os.dup2(2, 1)
-            yield self
-        finally:
-            self._bars.close()
-            sys.stdout.flush()
-            os.dup2(kept, 1)
-            os.close(kept)
+        with _stdout_to_stderr() if self.as_json else nullcontext():
+            try:
+                yield self
+            finally:
+                self._bars.close()
 
     def said(self, line: str) -> None:
         """A line worth telling while the work goes on."""
@@ -105,6 +99,20 @@ class _Bars:
         if self._row is not None:
             self._progress.update(self._row, total=1, completed=1)
             self._row = None
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """Both Python's standard output and the file descriptor that other code writes to."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
