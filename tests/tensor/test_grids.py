@@ -134,3 +134,12 @@ def test_the_largest_weight_gets_the_largest_code(bits, rows, columns, seed):
     assert steps[0] == 1 and (codes[0] == 0).all()
     assert (codes[1:].abs().amax(1) == most).all()
     assert ((weight - codes * steps[:, None]).abs() <= steps[:, None] * 0.5001).all()
+
+
+def test_the_weight_of_a_depthwise_layer_is_not_touched():
+    """With one row per group the working copy used to be a view of the weight itself."""
+    weight = torch.randn(8, 9, generator=torch.Generator().manual_seed(0))
+    before = weight.clone()
+    factor = inverse_factor(torch.eye(9).expand(8, 9, 9) + 0.3)
+    feedback_codes(weight, factor, torch.full((8,), 0.5))
+    assert torch.equal(weight, before)
