@@ -14,6 +14,7 @@ Row = Callable[[Done], Iterator[Record]]
 
 ROWS: dict[str, Row] = {
     "demo_seeds": partial(demo.measure, "demo_seeds"),
+    "five_models": partial(reports.measure, "five_models"),
     "minilm_whole_ours": partial(ours.whole, "minilm_whole_ours", "minilm"),
     "efficientnet_whole_ours": partial(ours.whole, "efficientnet_whole_ours", "efficientnet"),
     "minilm_sites": partial(sites.measure, "minilm_sites", "minilm"),
