@@ -154,24 +154,26 @@ def _fill_storage(choices: _Choices, limit: float, evaluate: Evaluate) -> Plan:
     """Uses the limit up: the first file tells what everything but the sites costs."""
     target = AIM * limit
     site_bytes = max(choices.least, target - _other_bytes(choices.profile))
-    best: Plan | None = None
+    best, fullest = None, 0
     for _ in range(ATTEMPTS):
         tried = choices.at(site_bytes)
         storage = evaluate.sizes(tried).storage
-        if storage <= limit:
-            best = tried
-            if storage >= CLOSE * limit or site_bytes >= choices.most:
-                break
-        elif site_bytes <= choices.least:
+        fits = storage <= limit
+        if fits and storage > fullest:
+            best, fullest = tried, storage
+        full = fits and (storage >= CLOSE * limit or site_bytes >= choices.most)
+        if full or (not fits and site_bytes <= choices.least):
             break
         site_bytes = float(np.clip(site_bytes + target - storage, choices.least, choices.most))
     if best is None:
-        smallest = evaluate.sizes(choices.at(choices.least)).storage
+        best = choices.at(choices.least)
+        fullest = evaluate.sizes(best).storage
+    if fullest > limit:
         raise UnreachableError(
-            f"a packed file of {limit:,.0f} bytes is out of reach, the smallest is {smallest:,}",
+            f"a packed file of {limit:,.0f} bytes is out of reach, the smallest is {fullest:,}",
             "ask for more storage; techniques that remove weights come on top of quantization",
         )
-    return best.model_copy(update={"predicted_storage_bytes": evaluate.sizes(best).storage})
+    return best.model_copy(update={"predicted_storage_bytes": fullest})
 
 
 def _other_bytes(profile: Profile) -> float:

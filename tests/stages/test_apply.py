@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from lilliput.errors import PlanError
+from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.model.sites import Site
+from lilliput.records import Plan, Step
+from lilliput.stages.apply import apply
+
+
+@pytest.fixture
+def profile():
+    values = {"a": torch.randn(8, 16), "b": torch.randn(8, 16), "bias": torch.randn(8)}
+    sites = {
+        name: SiteProfile(Site(name, "linear", (8, 16), 8, 16), None, torch.ones(8))
+        for name in ("a", "b")
+    }
+    return Profile("mine", sites, values)
+
+
+def plan_of(*steps, model_hash="mine"):
+    made = tuple(Step(technique=t, where=where, settings=s) for t, where, s in steps)
+    return Plan(model_hash=model_hash, steps=made)
+
+
+def test_steps_say_what_becomes_of_what_they_name(profile):
+    before = {name: value.clone() for name, value in profile.parameters.items()}
+    found = apply(
+        plan_of(("quantize_round", ("a",), {"bits": 4}), ("quantize_float16", ("bias",), {})),
+        profile,
+    )
+    assert found.keys() == {"a", "bias"}
+    assert int(found["a"].codes.abs().max()) == 7
+    assert all(torch.equal(before[n], value) for n, value in profile.parameters.items())
+
+
+def test_a_later_step_replaces_an_earlier_one(profile):
+    coarse, fine = ("quantize_round", ("a",), {"bits": 2}), ("quantize_round", ("a",), {})
+    assert int(apply(plan_of(coarse, fine), profile)["a"].codes.abs().max()) == 127
+    assert int(apply(plan_of(fine, coarse), profile)["a"].codes.abs().max()) == 1
+
+
+def test_a_plan_for_another_architecture_is_refused(profile):
+    with pytest.raises(PlanError, match="made for another architecture"):
+        apply(plan_of(("quantize_round", ("a",), {}), model_hash="another"), profile)
+
+
+@pytest.mark.parametrize(
+    ("technique", "where", "said"),
+    [
+        ("quantize_round", ("a", "c"), "quantize_round: the model has no site 'c'"),
+        ("quantize_round", ("bias",), "quantize_round: the model has no site 'bias'"),
+        ("quantize_float16", ("bais",), "quantize_float16: the model has no site 'bais'"),
+        ("prune_magic", ("a",), "unknown technique 'prune_magic'"),
+    ],
+)
+def test_a_plan_that_does_not_fit_names_what_does_not(profile, technique, where, said):
+    with pytest.raises(PlanError, match=said):
+        apply(plan_of((technique, where, {})), profile)
