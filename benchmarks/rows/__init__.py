@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from benchmarks.record import Record
-from benchmarks.rows import demo, ours, sites, steps, whole
+from benchmarks.rows import demo, ours, reports, sites, steps, whole
 
 Done = frozenset[tuple[str, str, int]]
 Row = Callable[[Done], Iterator[Record]]
