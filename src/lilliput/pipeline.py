@@ -14,8 +14,10 @@ from lilliput.folders import PACKED, fresh_folder
 from lilliput.ledger import Look
 from lilliput.model.encodings import Encoding
 from lilliput.model.profiles import Profile
+from lilliput.model.hashes import model_hash
 from lilliput.records import Fidelity, Plan, Report
 from lilliput.runs import Run, Settings, prepare
+from lilliput.stages.apply import check_fits
 from lilliput.stages.export import Exported
 from lilliput.stages.forecast import Claim, forecast
 from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
@@ -86,6 +88,7 @@ def apply_plan(
     Raises:
         PlanError: The plan does not fit the model.
     """
+    check_fits(plan, model_hash(task.model))
     out, settings = Path(out), settings or Settings()
     with (
         fresh_folder(out, force=settings.force) as folder,

@@ -18,11 +18,7 @@ def apply(plan: Plan, profile: Profile) -> dict[str, Encoding]:
         PlanError: The plan was made for another architecture, names a parameter that does not
             exist, or a technique is unknown or cannot take the parameter.
     """
-    if plan.model_hash != profile.model_hash:
-        raise PlanError(
-            "this plan was made for another architecture",
-            "parameter names and shapes must be the same; make a new plan with compress",
-        )
+    check_fits(plan, profile.model_hash)
     encodings: dict[str, Encoding] = {}
     for step in plan.steps:
         technique = from_step(step)
@@ -32,3 +28,16 @@ def apply(plan: Plan, profile: Profile) -> dict[str, Encoding]:
             raise PlanError(f"{step.technique}: the model has no site {strange[0]!r}")
         encodings |= technique.apply(profile, step.where)
     return encodings
+
+
+def check_fits(plan: Plan, model_hash: str) -> None:
+    """Whether a plan was made for this architecture; asked before hours are spent.
+
+    Raises:
+        PlanError: Names or shapes of the parameters differ.
+    """
+    if plan.model_hash != model_hash:
+        raise PlanError(
+            "this plan was made for another architecture",
+            "parameter names and shapes must be the same; make a new plan with compress",
+        )

@@ -80,22 +80,20 @@ def profile(
 def _moments(
     task: Task, capture: Capture, split: Split, seed: int, progress: Progress
 ) -> dict[str, Moments]:
-    total = -(-len(split.calibration) // BATCH)
-
-    def inputs(subset: Sequence[int], size: int) -> Iterable[Inputs]:
+    def inputs(stage: str, subset: Sequence[int], size: int) -> Iterable[Inputs]:
         for done, batch in enumerate(task.batches(subset, size)):
-            progress("calibrate", done, total)
+            progress(stage, done, -(-len(subset) // size))
             yield batch.inputs
 
     mask = task.mask_of if task.mask_of(task.sample(2)) is not None else None
-    moments = observe(capture, task.model, inputs(split.calibration, BATCH), mask=mask)
+    moments = observe(capture, task.model, inputs("calibrate", split.calibration, BATCH), mask=mask)
     some = split.calibration[:: max(1, len(split.calibration) // GRADIENT_EXAMPLES)]
     output = _answer(task, {}, task.sample(2)) if capture.program is not None else None
     classes = output is not None and is_class_scores(output)
     gradients = observe_gradients(
         capture,
         task.model,
-        inputs(some, BATCH // 4),
+        inputs("gradients", some, BATCH // 4),
         mask=mask,
         pick=None if capture.part else task.pick,
         probe=Probe(likelihood="softmax" if classes else "gaussian", seed=seed),
