@@ -13,8 +13,8 @@ from lilliput.findings import Findings, assemble
 from lilliput.folders import PACKED, fresh_folder
 from lilliput.ledger import Look
 from lilliput.model.encodings import Encoding
-from lilliput.model.profiles import Profile
 from lilliput.model.hashes import model_hash
+from lilliput.model.profiles import Profile
 from lilliput.records import Fidelity, Plan, Report
 from lilliput.runs import Run, Settings, prepare
 from lilliput.stages.apply import check_fits
