@@ -122,8 +122,28 @@ def test_bad_outputs_are_refused():
         observe_gradients(captured, net, [])
     with pytest.raises(TaskError, match="does not depend on any weight"):
         observe_gradients(captured, net, [ids], pick=lambda raw: raw.detach())
-    with pytest.raises(TaskError, match="NaN or infinity in the output gradient of"):
-        observe_gradients(captured, net, [ids], pick=lambda raw: raw * float("inf"))
+
+
+def test_positions_without_a_slope_are_left_out():
+    """The magnitude of a spectrum has none where the sound is silent."""
+    net, ids = Net(), torch.randint(0, 20, (3, 5))
+    captured = capture(net, ids, smallest=1)
+    assert observe_gradients(captured, net, [ids], pick=lambda raw: raw * float("inf")) == {}
+    roots = nn.Linear(4, 8, bias=False)
+    inputs = torch.cat([torch.zeros(1, 4), torch.ones(1, 4)])
+
+    class Magnitude(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = roots
+
+        def forward(self, x):
+            return self.linear(x).square().sum(1, keepdim=True).sqrt()
+
+    model = Magnitude()
+    found = observe_gradients(capture(model, inputs, smallest=1), model, [inputs])
+    assert torch.isfinite(found["linear.weight"]).all()
+    assert found["linear.weight"].sum() > 0
 
 
 def test_no_sites_no_gradients():

@@ -70,10 +70,11 @@ def observe_gradients(
 
     Returns:
         Site name -> mean over rows of g², (rows,), or of g gᵀ, (columns, columns), for an
-        embedding. Recurrent sites and captures without a graph have none.
+        embedding. Positions whose gradient is NaN or infinite are left out. Recurrent sites and
+        captures without a graph have none.
 
     Raises:
-        TaskError: There is no batch, or a gradient is NaN or infinite.
+        TaskError: There is no batch.
     """
     worth = _Worth(capture)
     if capture.program is None or not worth.at:
@@ -132,6 +133,7 @@ class _Worth:
         rows = use.outputs(gradient).flatten(0, -2).float()  # (n, out)
         if weights is not None:
             rows = rows[weights > 0]
+        rows = rows[torch.isfinite(rows).all(1)]  # a square root at zero has no slope there
         site = self.sites[use.site]
         embedding = use.operation == "embedding"
         product = rows.t() @ rows if embedding else rows.square().sum(0)
@@ -143,15 +145,11 @@ class _Worth:
         count[index] += float(rows.shape[0])
 
     def means(self) -> dict[str, Tensor]:
-        """Sums divided by rows, float32.
-
-        Raises:
-            TaskError: A gradient was NaN or infinite.
-        """
+        """Sums divided by rows, float32; a site without any finite gradient has none."""
         found = {}
         for name, total in self.sums.items():
-            if not bool(torch.isfinite(total).all()):
-                raise TaskError(f"NaN or infinity in the output gradient of {name}")
+            if not bool((self.counts[name] > 0).all()):
+                continue
             count = self.counts[name].clamp_min(1.0)
             found[name] = (total / (count[:, None] if total.ndim == 2 else count)).float()
         return {name: found[name] for name in self.sites if name in found}
