@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lilliput.budget import Budget
 from lilliput.environment import environment
 from lilliput.model.encodings import Encoding, Grid
 from lilliput.model.profiles import Profile
@@ -47,13 +48,13 @@ class Findings:
 
 def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Path) -> Report:
     """The report of a run; its summary is written last, from everything else."""
-    files = found.exported.artifact.files
+    files, settings = found.exported.artifact.files, run.settings
     report = Report(
         budget={limit.name: limit.text for limit in run.limits},
         task=run.task.name,
         original=found.measurement.original,
         artifact=found.measurement.artifact,
-        source_checkpoint_bytes=run.settings.source_bytes,
+        source_checkpoint_bytes=settings.source_bytes,
         limits=found.judgement.limits,
         drop=drop,
         fidelity=found.fidelity,
@@ -72,8 +73,9 @@ def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Pa
         looks=_looks(run, found, look),
         environment=environment(),
         seconds=run.seconds,
-        command=_command(run, out),
-        seed=run.settings.seed,
+        command=settings.command
+        or python_call("compress(task", run.budget, out=out, seed=settings.seed),
+        seed=settings.seed,
     )
     return report.model_copy(update={"summary": summary_sentence(report, _shown(out))})
 
@@ -83,13 +85,11 @@ def _shown(out: Path) -> Path:
     return Path(out.name) if out.is_absolute() else out
 
 
-def _command(run: Run, out: Path) -> str:
-    """What repeats the run; a call from Python is shown as such."""
-    if run.settings.command:
-        return run.settings.command
-    limits = ", ".join(f"{limit.name}={limit.text!r}" for limit in run.limits)
-    seed = f", settings=Settings(seed={run.settings.seed})" if run.settings.seed else ""
-    return f"lilliput.compress(task, lilliput.Budget({limits}), out={str(_shown(out))!r}{seed})"
+def python_call(call: str, budget: Budget, *, out: Path, seed: int = 0) -> str:
+    """What repeats a run from Python: `call` is its start, e.g. ``compress(task``."""
+    limits = ", ".join(f"{limit.name}={limit.text!r}" for limit in budget.limits)
+    more = f", settings=Settings(seed={seed})" if seed else ""
+    return f"lilliput.{call}, lilliput.Budget({limits}), out={str(_shown(out))!r}{more})"
 
 
 def _looks(run: Run, found: Findings, look: int) -> dict[str, int]:

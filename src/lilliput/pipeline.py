@@ -5,11 +5,12 @@ profile -> plan -> apply -> export -> measure -> judge -> report
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from lilliput.budget import Budget
 from lilliput.evidence import Evidence
-from lilliput.findings import Findings, assemble
+from lilliput.findings import Findings, assemble, python_call
 from lilliput.folders import PACKED, fresh_folder
 from lilliput.ledger import Look
 from lilliput.model.encodings import Encoding
@@ -89,12 +90,14 @@ def apply_plan(
         PlanError: The plan does not fit the model.
     """
     check_fits(plan, model_hash(task.model))
-    out, settings = Path(out), settings or Settings()
+    out, settings, budget = Path(out), settings or Settings(), budget or Budget()
+    command = settings.command or python_call("apply_plan(plan, task", budget, out=out)
+    settings = replace(settings, seed=plan.seed, command=command)
     with (
         fresh_folder(out, force=settings.force) as folder,
         tempfile.TemporaryDirectory(prefix="lilliput-") as scratch,
     ):
-        run = prepare(task, budget or Budget(), settings, Path(scratch))
+        run = prepare(task, budget, settings, Path(scratch))
         _tell_forecast(run, out)
         known = run.clock("profile", lambda: _profile(run))
         trials = _trials(run, known)
