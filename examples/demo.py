@@ -1,4 +1,4 @@
-"""The demo, `make demo`: a sentence classifier in a ninth of its bytes, and what that cost.
+"""The demo, `make demo`: a sentence classifier in an eleventh of its bytes, and what that cost.
 
 It is the command below, shown and run. `examples/demo_task.py` says what must keep working.
 """
