@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import table
 from examples import fashion_mnist
 from lilliput.cli import main
 from lilliput.cli.commands import app
@@ -113,10 +114,17 @@ def test_links_lead_somewhere(page):
         assert link.startswith("https://") or (page.parent / link).exists(), link
 
 
-def test_the_command_reference_is_that_of_the_command_line():
+def test_the_command_reference_is_that_of_the_command_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["write_commands.py"])  # usage lines name the program
     script = runpy.run_path(str(ROOT / "docs" / "write_commands.py"))
     written = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     assert written == script["text"](), "`make docs` writes it again"
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs" / "benchmarks.md"], ids=lambda p: p.name)
+def test_tables_are_those_of_the_committed_results(page):
+    text = page.read_text(encoding="utf-8")
+    assert table.rewrite(text) == text, "`make docs` writes them again"
 
 
 @pytest.mark.slow
