@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from lilliput.budget import Budget
 from lilliput.environment import environment
 from lilliput.model.encodings import Encoding, Grid
@@ -64,7 +67,7 @@ def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Pa
         reasons=found.judgement.reasons,
         warnings=found.warnings,
         plan=found.plan,
-        sites=_sites(run, found),
+        sites=_sites(found),
         splits={
             "calibration": len(run.split.calibration),
             "search": len(run.split.search),
@@ -102,11 +105,14 @@ def _looks(run: Run, found: Findings, look: int) -> dict[str, int]:
     }
 
 
-def _sites(run: Run, found: Findings) -> tuple[SiteReport, ...]:
-    return tuple(_site(run, found, name) for name in found.profile.sites if name in found.encodings)
+def _sites(found: Findings) -> tuple[SiteReport, ...]:
+    spectra: dict[int, tuple[Tensor, Tensor]] = {}
+    return tuple(
+        _site(found, name, spectra) for name in found.profile.sites if name in found.encodings
+    )
 
 
-def _site(run: Run, found: Findings, name: str) -> SiteReport:
+def _site(found: Findings, name: str, spectra: dict[int, tuple[Tensor, Tensor]]) -> SiteReport:
     known, encoding = found.profile.sites[name], found.encodings[name]
     site = known.site
     stored = _stored_bytes(found, name)
@@ -118,7 +124,10 @@ def _site(run: Run, found: Findings, name: str) -> SiteReport:
         damage = float(rows.sum())
         relative = damage / output if output else None
         if site.groups == 1 and site.columns <= WATER_FILLING_INPUTS and damage > 0:
-            bound = water_filling_bits(weight, known.second[0], damage)
+            key = known.second.data_ptr()
+            if key not in spectra:
+                spectra[key] = torch.linalg.eigh(known.second[0])
+            bound = water_filling_bits(weight, spectra[key], damage)
     return SiteReport(
         name=name,
         kind=site.kind,

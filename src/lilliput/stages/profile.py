@@ -22,7 +22,7 @@ from lilliput.tensor.second_order import layer_damage
 
 PROBE = QuantizeFeedback(step=0.3)  # small: the currency is linear there
 PROBE_EXAMPLES = (8, 64)
-PROBE_MACS = 3e11  # multiply-adds that all probes together may take
+PROBE_MACS = 1.5e11  # multiply-adds that all probes together may take
 GRADIENT_EXAMPLES = 128
 BATCH = 32
 Progress = Callable[[str, int, int], None]

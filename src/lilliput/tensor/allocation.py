@@ -68,7 +68,7 @@ def equal_slope(curves: list[Curve], budget: float) -> list[int]:
     return choose(high)
 
 
-def water_filling_bits(weight: Tensor, second: Tensor, damage: float) -> float:
+def water_filling_bits(weight: Tensor, spectrum: tuple[Tensor, Tensor], damage: float) -> float:
     """Bits per weight below which no code reaches the damage: reverse water-filling.
 
     The weights' energy along each eigenvector of H is taken as the variance of an independent
@@ -76,14 +76,15 @@ def water_filling_bits(weight: Tensor, second: Tensor, damage: float) -> float:
 
     Args:
         weight: (out, in).
-        second: (in, in) second moments.
+        spectrum: Eigenvalues (in,) and eigenvectors (in, in) of H, from `torch.linalg.eigh`.
         damage: ``tr((W - V) H (W - V)^T)`` of the code to compare, > 0.
 
     Returns:
         Bits per weight, >= 0.
     """
-    values, vectors = torch.linalg.eigh(second.to(torch.float64))
-    energy = (weight.to(torch.float64) @ vectors).square().mean(0) * values.clamp_min(0)  # (in,)
+    values, vectors = spectrum
+    energy = (weight.to(vectors.dtype) @ vectors).square().mean(0).double()  # (in,)
+    energy = energy * values.double().clamp_min(0)
     target = damage / weight.shape[0]
     low, high = 0.0, float(energy.max())
     for _ in range(100):
