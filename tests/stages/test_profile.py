@@ -1,0 +1,130 @@
+"""The first verb on a small trained network."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from classifiers import Perceptron, pictures, task_of, trained
+from lilliput.errors import TaskError
+from lilliput.model.capture import capture
+from lilliput.model.hashes import model_hash, state_hash
+from lilliput.stages.profile import PROBE, PROBE_EXAMPLES, profile
+from lilliput.task import Split, Task
+from lilliput.tensor.second_order import layer_damage
+
+
+def profiled(task, seed=0, **changes):
+    split = task.split(seed) if len(task) else Split((), (), ())
+    captured = capture(task.model, task.sample(2))
+    return profile(task, captured, split, seed=seed, **changes)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return task_of(trained(Perceptron), count=800)
+
+
+@pytest.fixture(scope="module")
+def known(task):
+    return profiled(task)
+
+
+def test_every_site_and_every_float_is_known(task, known):
+    names = ["first.weight", "second.weight", "gate.weight", "head.weight"]
+    assert list(known.sites) == names
+    assert known.parameters.keys() == dict(task.model.named_parameters()).keys()
+    assert known.model_hash == model_hash(task.model) and known.calibrated
+    assert known.sites["first.weight"].macs == 144 * 160
+
+
+def test_sites_that_read_the_same_values_share_one_factorisation(known):
+    second, gate = known.sites["second.weight"], known.sites["gate.weight"]
+    assert second.second.data_ptr() == gate.second.data_ptr()
+    assert second.second.shape == (1, 160, 160)
+    PROBE.apply(known, ("second.weight", "gate.weight"))
+    keys = {known.sites[name].second.data_ptr() for name in known.sites}
+    assert known.factors.keys() == keys and len(keys) == 3
+
+
+def test_row_weights_have_mean_one(known):
+    for name, site in known.sites.items():
+        assert float(site.weights.mean()) == pytest.approx(1, abs=1e-3), name
+        assert float(site.weights.min()) > 0
+
+
+def test_sensitivity_is_the_divergence_per_unit_of_damage(task, known):
+    """Measured again with the network itself: weights replaced, torch's own divergence."""
+    subset = task.split(0).search[: PROBE_EXAMPLES[1]]
+    images = torch.stack([task.example(i).input for i in subset])
+    for name, site in known.sites.items():
+        value = PROBE.apply(known, (name,))[name].decode()
+        with torch.no_grad():
+            before = task.model(images).double().log_softmax(1)
+            moved = torch.func.functional_call(task.model, {name: value}, images)
+            after = moved.double().log_softmax(1)
+        kl = functional.kl_div(after, before, log_target=True, reduction="batchmean")
+        rows = layer_damage(known.matrix(name), value, site.second)
+        expected = float(kl) / float((rows * site.weights).sum())
+        assert site.sensitivity == pytest.approx(expected, rel=1e-3), name
+
+
+def test_the_model_and_its_mode_stay_as_they_are():
+    task = task_of(trained(Perceptron).train(), count=200)
+    before = state_hash(task.model)
+    profiled(task)
+    assert state_hash(task.model) == before
+
+
+def test_the_same_seed_gives_the_same_profile(task, known):
+    again = profiled(task)
+    for name, site in known.sites.items():
+        other = again.sites[name]
+        assert torch.equal(site.second, other.second)
+        assert torch.equal(site.weights, other.weights)
+        assert site.sensitivity == other.sensitivity
+
+
+def test_too_few_examples_are_said_once_for_all_sites(task, known):
+    (said,) = [line for line in known.warnings if "calibration rows" in line]
+    assert said.startswith("first.weight: 100 calibration rows for 144 inputs; at least 576")
+    assert said.endswith("(and 3 other sites)")
+    enough = profiled(task_of(task.model, count=800, calibration_size=700, search_size=50))
+    assert not [line for line in enough.warnings if "calibration rows" in line]
+
+
+def test_without_examples_an_error_counts_against_the_weights_own_size():
+    images, _ = pictures(4, 0)
+    found = profiled(Task(model=trained(Perceptron), example_inputs=images))
+    assert not found.calibrated
+    for name, site in found.sites.items():
+        assert site.second is None and (site.weights == 1).all()
+        energy = float(found.parameters[name].square().sum())
+        assert site.sensitivity == pytest.approx(1 / energy, rel=1e-5)
+
+
+def test_progress_is_told_stage_by_stage(task):
+    told = []
+    profiled(task, progress=lambda *step: told.append(step))
+    assert {"calibrate", "probe"} <= {stage for stage, _, _ in told}
+    assert [done for stage, done, _ in told if stage == "probe"] == [0, 1, 2, 3]
+    assert all(0 <= done < total for _, done, total in told)
+
+
+class Logarithm(nn.Module):
+    """NaN inside for what is negative, a fine output all the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(16, 32), nn.Linear(32, 3)
+
+    def forward(self, x):
+        return self.head(torch.log(self.first(x))).nan_to_num()
+
+
+def test_nan_inside_the_model_names_the_site():
+    inputs = torch.randn(64, 16)
+    task = Task(model=Logarithm(), examples=list(inputs), calibration_size=16, search_size=16)
+    captured = capture(task.model, task.sample(2), smallest=1)
+    with pytest.raises(TaskError, match=r"NaN or infinity .*head\.weight"):
+        profile(task, captured, task.split(0))

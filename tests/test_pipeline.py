@@ -1,0 +1,230 @@
+"""`compress()` and `apply_plan()` from end to end on two small trained networks."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+
+import lilliput
+from classifiers import Convolutions, Perceptron, pictures, task_of, trained
+from lilliput.errors import OutputError, PlanError, UnreachableError
+from lilliput.folders import MANIFEST
+from lilliput.model.hashes import state_hash
+from lilliput.plans import read_plan
+from lilliput.runs import Settings
+from lilliput.runtime.sessions import default_session
+from lilliput.stages.measure import Conditions
+from lilliput.stages.verify import verify_files
+
+pytestmark = pytest.mark.slow
+
+SCHEMA = Path(__file__).parents[1] / "docs" / "report.schema.json"
+QUICK = Conditions(threads=1, seconds=0.1, memory_rounds=1, scoring_batch=128)
+FILES = ("model.onnx", "model.lilliput", "model.safetensors", "plan.toml")
+
+
+def quick(**changes):
+    return Settings(conditions=QUICK, **changes)
+
+
+def contents(folder):
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def answers(path, images):
+    session = default_session(path)
+    return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
+
+
+@pytest.fixture(scope="module")
+def perceptron(tmp_path_factory):
+    """Perceptron at 12 % of its storage: task, its hash before, the report, the folder."""
+    task = task_of(trained(Perceptron).train())
+    before, out = state_hash(task.model), tmp_path_factory.mktemp("perceptron") / "out"
+    said = []
+    budget = lilliput.Budget(storage=0.12, drop="3%")
+    report = lilliput.compress(task, budget, out=out, settings=quick(said=said.append))
+    return task, before, report, out, said
+
+
+@pytest.fixture(scope="module")
+def convolutions(tmp_path_factory):
+    """The convolutional network at 7 % of its storage: task, report, folder."""
+    task, out = task_of(trained(Convolutions)), tmp_path_factory.mktemp("convolutions") / "out"
+    budget = lilliput.Budget(storage=0.07, drop="4%")
+    return task, lilliput.compress(task, budget, out=out, settings=quick()), out
+
+
+def test_the_storage_limit_is_kept_and_used(perceptron):
+    _, _, report, out, _ = perceptron
+    limit = report.original.storage_bytes * 0.12
+    size = (out / "model.lilliput").stat().st_size
+    assert report.artifact.storage_bytes == report.plan.predicted_storage_bytes == size
+    assert 0.97 * limit <= size <= limit
+    verdicts = {limit.name: limit.verdict for limit in report.limits}
+    assert verdicts == {"storage": "proved", "drop": "proved"}
+    assert report.verdict == "proved"
+
+
+def test_scores_are_measured_on_files_and_the_answers_agree(perceptron):
+    task, _, report, _, _ = perceptron
+    assert report.original.score > 0.8
+    assert report.drop.examples == report.splits["proof"] == len(task.split(0).proof)
+    assert report.drop.estimate == pytest.approx(report.original.score - report.artifact.score)
+    assert report.drop.estimate <= report.drop.upper <= 0.03
+    assert report.fidelity.decibels is None or report.fidelity.decibels > 100
+    assert report.warnings is not None and report.summary
+
+
+def test_the_users_model_is_untouched(perceptron):
+    task, before, *_ = perceptron
+    assert state_hash(task.model) == before
+    assert all(module.training for module in task.model.modules())
+
+
+def test_the_folder_is_whole_and_the_report_fits_its_schema(perceptron):
+    _, _, report, out, said = perceptron
+    verify_files(out)
+    data = json.loads((out / "report.json").read_text())
+    jsonschema.validate(data, json.loads(SCHEMA.read_text()))
+    assert data["verdict"] == report.verdict
+    assert {path.name for path in out.iterdir()} == {
+        *FILES, MANIFEST, "report.json", "report.html",
+    }  # fmt: skip
+    assert [site["name"] for site in data["sites"]] == [
+        "first.weight", "second.weight", "gate.weight", "head.weight",
+    ]  # fmt: skip
+    for site in data["sites"]:
+        assert 0 < site["bits"] < 8 and site["damage"] > 0
+        assert site["bound_bits"] is None or site["bound_bits"] < site["bits"]
+    assert any(line.startswith("Forecast: about") for line in said)
+
+
+def test_the_users_class_with_the_compressed_weights_answers_as_the_file(perceptron):
+    _, _, _, out, _ = perceptron
+    images, _ = pictures(2000, 99)
+    net = lilliput.load(out, model=Perceptron()).eval()
+    with torch.no_grad():
+        expected = net(images[:64])
+    found = answers(out / "model.onnx", images[:64])
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bytes(perceptron, tmp_path):
+    _, _, report, out, _ = perceptron
+    task = task_of(trained(Perceptron).train())
+    budget = lilliput.Budget(storage=0.12, drop="3%")
+    again = lilliput.compress(task, budget, out=tmp_path / "again", settings=quick())
+    assert contents(tmp_path / "again") == contents(out)
+    assert again.files == report.files and again.plan == report.plan
+
+
+def test_a_replayed_plan_gives_the_same_weights(perceptron, tmp_path):
+    """Also from other settings: the seed is the plan's own."""
+    task, _, report, out, _ = perceptron
+    plan = read_plan(out / "plan.toml")
+    again = lilliput.apply_plan(plan, task, out=tmp_path / "again", settings=quick(seed=5))
+    assert again.seed == plan.seed == 0
+    assert contents(tmp_path / "again") == contents(out)
+    assert again.sites == report.sites
+    assert "compress" in report.command and "apply_plan" in again.command
+
+
+def test_a_plan_fits_another_checkpoint_of_the_same_class(perceptron, tmp_path):
+    _, _, first, out, _ = perceptron
+    other = task_of(trained(Perceptron, seed=1))
+    plan = read_plan(out / "plan.toml")
+    budget = lilliput.Budget(storage=0.14, drop="4%")
+    report = lilliput.apply_plan(plan, other, budget, out=tmp_path / "o", settings=quick())
+    assert report.verdict == "proved"
+    assert report.artifact.storage_bytes == pytest.approx(first.artifact.storage_bytes, rel=0.1)
+    assert (tmp_path / "o" / "model.onnx").read_bytes() != (out / "model.onnx").read_bytes()
+
+
+def test_a_plan_for_another_architecture_is_refused(perceptron, tmp_path):
+    _, _, _, out, _ = perceptron
+    plan = read_plan(out / "plan.toml")
+    other = task_of(Perceptron(width=96).eval())
+    with pytest.raises(PlanError, match="made for another architecture"):
+        lilliput.apply_plan(plan, other, out=tmp_path / "o", settings=quick())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_replaced_only_when_it_is_ours_and_asked_for(perceptron, tmp_path):
+    task, _, _, out, _ = perceptron
+    before = contents(out)
+    with pytest.raises(OutputError, match="--force replaces it"):
+        lilliput.compress(task, out=out, settings=quick())
+    assert contents(out) == before
+    foreign = tmp_path / "photos"
+    foreign.mkdir()
+    (foreign / "holiday.jpg").write_bytes(b"sea")
+    with pytest.raises(OutputError, match="never replaced"):
+        lilliput.compress(task, out=foreign, settings=quick(force=True))
+    assert [path.name for path in foreign.iterdir()] == ["holiday.jpg"]
+
+
+def test_an_unreachable_storage_names_the_smallest_size(perceptron, tmp_path):
+    task, *_ = perceptron
+    with pytest.raises(UnreachableError, match=r"3,000 bytes is out of reach") as told:
+        budget = lilliput.Budget(storage=3000)
+        lilliput.compress(task, budget, out=tmp_path / "out", settings=quick())
+    smallest = int(told.value.message.rpartition(" ")[2].replace(",", ""))
+    assert 3000 < smallest < 30_000
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_a_drop_alone_finds_a_smaller_file_that_is_proved(perceptron, tmp_path):
+    task, _, first, _, _ = perceptron
+    out = tmp_path / "out"
+    report = lilliput.compress(task, lilliput.Budget(drop="2%"), out=out, settings=quick())
+    assert [(limit.name, limit.verdict) for limit in report.limits] == [("drop", "proved")]
+    assert report.artifact.storage_bytes < 0.5 * first.artifact.storage_bytes
+    verify_files(out)
+
+
+def test_folded_norms_and_depthwise_convolutions_answer_as_pytorch(convolutions):
+    _, report, out = convolutions
+    limit = 0.07 * report.original.storage_bytes
+    assert 0.97 * limit <= report.artifact.storage_bytes <= limit
+    verify_files(out)
+    assert report.fidelity.decibels is None or report.fidelity.decibels > 90
+    images, _ = pictures(2000, 99)
+    net = lilliput.load(out, model=Convolutions()).eval()
+    with torch.no_grad():
+        expected = net(images[:64])
+    found = answers(out / "model.onnx", images[:64])
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def test_an_installed_limit_is_kept(convolutions, tmp_path):
+    task, *_ = convolutions
+    budget = lilliput.Budget(installed=0.45, storage=0.3, drop="5%")
+    report = lilliput.compress(task, budget, out=tmp_path / "out", settings=quick())
+    verdicts = {limit.name: limit.verdict for limit in report.limits}
+    assert verdicts == {"storage": "proved", "installed": "proved", "drop": "proved"}
+    assert (tmp_path / "out" / "model.onnx").stat().st_size == report.artifact.installed_bytes
+    with pytest.raises(UnreachableError, match="a runnable file of"):
+        lilliput.compress(
+            task, lilliput.Budget(installed=0.1), out=tmp_path / "no", settings=quick()
+        )
+
+
+def test_without_any_data_weights_are_rounded_and_nothing_is_proved(tmp_path):
+    net = trained(Perceptron)
+    images, labels = pictures(2000, 99)
+    task = lilliput.Task(model=net, example_inputs=images[:1])
+    report = lilliput.compress(task, out=tmp_path / "out", settings=quick())
+    assert report.verdict == "unproved" and report.drop is None
+    assert {step.technique for step in report.plan.steps} == {
+        "quantize_round", "quantize_float16",
+    }  # fmt: skip
+    assert report.artifact.storage_bytes < 0.3 * report.original.storage_bytes
+    assert report.splits == {"calibration": 0, "search": 0, "proof": 0}
+    found = answers(tmp_path / "out" / "model.onnx", images).argmax(1)
+    with torch.no_grad():
+        expected = net(images).argmax(1)
+    assert float((found == expected).float().mean()) > 0.98
+    assert float((found == labels).float().mean()) > 0.8

@@ -1,0 +1,107 @@
+"""What a plan is expected to cost, against files and scores made another way."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from classifiers import Perceptron, task_of, trained
+from lilliput.budget import Budget
+from lilliput.records import Plan
+from lilliput.runs import Settings, prepare
+from lilliput.stages.profile import profile
+from lilliput.techniques import QuantizeFeedback, QuantizeRound
+from lilliput.trials import FLIP_BIAS, Trials, _shrunk
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory):
+    task = task_of(trained(Perceptron), count=1200)
+    run = prepare(task, Budget(drop="2%"), Settings(), tmp_path_factory.mktemp("scratch"))
+    return Trials(
+        task=task,
+        profile=profile(task, run.captured, run.split),
+        form=run.form,
+        metric=run.metric,
+        search=run.split.search,
+        proof_size=len(run.split.proof),
+    )
+
+
+def plan_of(trials, technique):
+    step = technique.step_of(tuple(trials.profile.sites))
+    return Plan(model_hash=trials.profile.model_hash, steps=(step,))
+
+
+def score(trials, plan):
+    """Accuracy on the search examples, one call on all of them."""
+    examples = [trials.task.example(i) for i in trials.search]
+    images = torch.stack([example.input for example in examples])
+    replaced = {name: e.decode() for name, e in trials.encodings(plan).items()}
+    with torch.no_grad():
+        answers = torch.func.functional_call(trials.task.model, replaced, images).argmax(1)
+    hits = [int(a) == e.target for a, e in zip(answers, examples, strict=True)]
+    return sum(hits) / len(hits)
+
+
+def test_sizes_are_those_of_real_files(trials, tmp_path):
+    plan = plan_of(trials, QuantizeRound())
+    found = trials.sizes(plan)
+    exported = trials.form.export(trials.encodings(plan), plan=plan, folder=tmp_path)
+    files = exported.artifact.files
+    assert found.storage == files["model.lilliput"].bytes
+    assert found.installed == files["model.onnx"].bytes
+
+
+def test_coarser_steps_make_smaller_files(trials):
+    plans = [plan_of(trials, QuantizeFeedback(step=step)) for step in (0.1, 0.5, 1.5)]
+    sizes = [trials.sizes(plan).storage for plan in plans]
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 0.6 * sizes[0]
+
+
+def test_what_was_predicted_makes_no_other_plan(trials):
+    plan = plan_of(trials, QuantizeRound())
+    encodings = trials.encodings(plan)
+    predicted = plan.model_copy(update={"predicted_storage_bytes": 5, "predicted_damage": 1.0})
+    assert trials.encodings(predicted) is encodings
+    assert trials.encodings(plan_of(trials, QuantizeRound(bits=4))) is not encodings
+
+
+def test_the_expected_drop_follows_the_score(trials):
+    mild, harsh = (plan_of(trials, t) for t in (QuantizeRound(), QuantizeFeedback(step=8)))
+    original = score(trials, Plan(model_hash=trials.profile.model_hash, steps=()))
+    drops = [original - score(trials, plan) for plan in (mild, harsh)]
+    expected = [trials.expected_drop(plan) for plan in (mild, harsh)]
+    assert drops[0] < 0.01 < 0.1 < drops[1]
+    assert drops[0] <= expected[0] < 0.02
+    assert expected[1] > 0.5 * drops[1]
+    assert trials.expected_drop(mild) == expected[0]
+
+
+def test_more_proof_examples_narrow_the_bound(trials):
+    plan = plan_of(trials, QuantizeRound(bits=3))
+    few, many = (replace(trials, proof_size=size) for size in (100, 10_000))
+    assert many.expected_drop(plan) < few.expected_drop(plan)
+
+
+def test_without_examples_nothing_can_be_expected(trials):
+    plan = plan_of(trials, QuantizeRound())
+    for change in ({"metric": None}, {"search": ()}, {"proof_size": 0}):
+        assert replace(trials, **change).expected_drop(plan) == math.inf
+
+
+def test_the_model_is_not_touched(trials):
+    before = {n: p.detach().clone() for n, p in trials.task.model.named_parameters()}
+    trials.expected_drop(plan_of(trials, QuantizeRound(bits=2)))
+    assert all(torch.equal(before[n], p) for n, p in trials.task.model.named_parameters())
+
+
+@pytest.mark.parametrize("flips", [0, 3, 40])
+def test_few_flips_are_pulled_toward_what_flips_usually_do(flips):
+    usual = FLIP_BIAS * max(flips, 1) / 500
+    for estimate in (-0.02, 0.0, 0.02):
+        found = _shrunk(estimate, flips, 500)
+        assert min(estimate, usual) <= found <= max(estimate, usual)
+    more = abs(_shrunk(0.02, flips, 500) - usual)
+    assert more < abs(_shrunk(0.02 * 100, flips * 100, 50_000) - usual * 100)
