@@ -35,12 +35,16 @@ def site_profile(site: Site, made: torch.Generator) -> SiteProfile:
     if site.kind == "embedding":
         frequencies = smoothed(torch.rand(site.rows, generator=made) * 500)
         weights = (frequencies / frequencies.mean()).float()
+    factors = None
+    if site.name == "conv":  # folded into it: what it multiplies is worth its square
+        factors = torch.rand(site.rows, generator=made) * 3 - 1.5
+        weights = weights * factors.square() + 1e-3
     return SiteProfile(
         site,
         correlated(site.groups, site.columns, made),
         weights / weights.mean(),
         frequencies,
-        torch.rand(site.rows, generator=made) * 3 - 1.5 if site.name == "conv" else None,
+        factors,
         1000,
         0.01,
     )

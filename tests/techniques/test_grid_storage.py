@@ -22,7 +22,7 @@ def site(rows, columns):
 )
 def test_codes_take_the_narrowest_type_and_what_is_clipped_is_counted(values, kind, kept, clipped):
     codes = torch.tensor([values], dtype=torch.int32)
-    grid = as_grid(site(1, 2), codes, torch.tensor([0.5]))
+    grid = as_grid(site(1, 2), codes, row_steps=torch.tensor([0.5]))
     assert grid.codes.dtype == kind and grid.codes.tolist() == [kept]
     assert grid.clipped == clipped
     assert grid.decode().tolist() == [[0.5 * code for code in kept]]
@@ -32,5 +32,7 @@ def test_a_turned_site_decodes_in_the_parameters_own_shape():
     turned = Site("a", "matmul", (3, 2), 2, 3, transposed=True)
     codes = torch.arange(6, dtype=torch.int32).reshape(2, 3)
     columns = torch.tensor([1.0, 2.0, 4.0])
-    value = as_grid(turned, codes, torch.tensor([1.0, 10.0]), columns).decode()
+    value = as_grid(
+        turned, codes, row_steps=torch.tensor([1.0, 10.0]), column_steps=columns
+    ).decode()
     assert value.tolist() == [[0, 30], [2, 80], [8, 200]]

@@ -18,7 +18,7 @@ def high_rate(worth, weights):
     """Damage goes with the squared step, bytes with minus its logarithm, never below a floor."""
     steps = np.geomspace(0.01, 3, 9)
     sizes = np.maximum(weights / 8 * (2 - np.log2(steps)), weights / 80)
-    return curve(steps, worth * steps**2, sizes)
+    return curve(steps, damage=worth * steps**2, sizes=sizes)
 
 
 def totals(curves, picks):
@@ -30,7 +30,7 @@ def totals(curves, picks):
 def test_curves_are_monotone_through_whatever_was_measured(points):
     steps, damage, sizes = np.array(points).T
     assume(len(set(steps)) == len(steps))
-    found = curve(steps, damage, sizes)
+    found = curve(steps, damage=damage, sizes=sizes)
     assert len(found.log_steps) == len(found.damage) == len(found.bytes) == POINTS
     assert (np.diff(found.log_steps) > 0).all()
     assert (np.diff(found.damage) >= 0).all() and (np.diff(found.bytes) <= 0).all()
@@ -40,7 +40,7 @@ def test_curves_are_monotone_through_whatever_was_measured(points):
 def test_a_curve_passes_through_monotone_points():
     steps = np.geomspace(0.1, 1.6, 5)
     damage, sizes = steps**2, 100 / steps
-    found = curve(steps[::-1], damage[::-1], sizes[::-1])
+    found = curve(steps[::-1], damage=damage[::-1], sizes=sizes[::-1])
     at = [0, 60, 120, 180, 240]
     assert found.damage[at] == pytest.approx(damage) and found.bytes[at] == pytest.approx(sizes)
 

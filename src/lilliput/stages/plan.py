@@ -131,7 +131,7 @@ def _curve(options: Sequence[Option], *, int8_only: bool) -> Curve:
     steps = np.array([option.settings["step"] for option in kept])
     damage = np.array([option.damage for option in kept])
     storage = np.array([option.storage for option in kept])
-    return curve(steps, damage, storage)
+    return curve(steps, damage=damage, sizes=storage)
 
 
 def _rounded_step(curve: Curve, pick: int) -> float:

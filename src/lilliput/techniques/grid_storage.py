@@ -11,7 +11,7 @@ INT16_LARGEST = 32767
 
 
 def as_grid(
-    site: Site, codes: Tensor, row_steps: Tensor, column_steps: Tensor | None = None
+    site: Site, codes: Tensor, *, row_steps: Tensor, column_steps: Tensor | None = None
 ) -> Grid:
     """A `Grid` in int8 where every code fits, else in int16, clipped and counted beyond that.
 

@@ -83,7 +83,7 @@ class QuantizeFeedback(Settings):
             factor = _factor(profile, known)
             rows, columns = self._row_steps(known, weight), self._column_steps(known, factor)
             codes = self._codes(weight, factor, rows, columns)
-            grids[name] = as_grid(known.site, codes, rows, columns)
+            grids[name] = as_grid(known.site, codes, row_steps=rows, column_steps=columns)
         return grids
 
     def _columns_that_pay(self, known: SiteProfile, sample: "_Sample") -> dict[str, float]:

@@ -57,5 +57,5 @@ class QuantizeRound(Settings):
             weight = profile.matrix(name)
             steps = absolute_maximum_steps(weight, self.bits)
             codes = round_to_grid(weight, steps[:, None])
-            grids[name] = as_grid(profile.sites[name].site, codes, steps)
+            grids[name] = as_grid(profile.sites[name].site, codes, row_steps=steps)
         return grids

@@ -24,7 +24,7 @@ class Curve:
     bytes: np.ndarray
 
 
-def curve(steps: np.ndarray, damage: np.ndarray, sizes: np.ndarray) -> Curve:
+def curve(steps: np.ndarray, *, damage: np.ndarray, sizes: np.ndarray) -> Curve:
     """A dense curve through measured points: log-linear in damage, linear in bytes.
 
     Args:
