@@ -30,8 +30,8 @@ def shipped(tmp_path_factory):
     out = tmp_path_factory.mktemp("verification") / "out"
     given = task()
     step = Step(technique="quantize_round", where=("0.weight", "2.weight"))
-    plan = Plan(model_hash=model_hash(given.model), steps=(step,))
-    settings = Settings(conditions=QUICK, seed=4)
+    plan = Plan(model_hash=model_hash(given.model), steps=(step,), seed=4)
+    settings = Settings(conditions=QUICK)
     budget = Budget(storage="90%", drop="9%")
     return out, apply_plan(plan, given, budget, out=out, settings=settings)
 

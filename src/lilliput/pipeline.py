@@ -6,7 +6,6 @@ profile -> plan -> apply -> export -> measure -> judge -> report
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from dataclasses import replace
 from pathlib import Path
 
 from lilliput.budget import Budget
