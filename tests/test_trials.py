@@ -11,8 +11,9 @@ from lilliput.budget import Budget
 from lilliput.records import Plan
 from lilliput.runs import Settings, prepare
 from lilliput.stages.profile import profile
+from lilliput.statistics import Bound
 from lilliput.techniques import QuantizeFeedback, QuantizeRound
-from lilliput.trials import FLIP_BIAS, Trials, _shrunk
+from lilliput.trials import Trials, _shrunk
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +100,19 @@ def test_the_model_is_not_touched(trials):
 
 @pytest.mark.parametrize("flips", [0, 3, 40])
 def test_few_flips_are_pulled_toward_what_flips_usually_do(flips):
-    usual = FLIP_BIAS * max(flips, 1) / 500
+    def bound(estimate, scale=1):
+        return Bound(estimate, None, None, 0.95, "score", 500 * scale, 500 * scale, flips * scale)
+
+    usual = 0.8**2 * max(flips, 1) / 500  # nine of ten answers are right
     for estimate in (-0.02, 0.0, 0.02):
-        found = _shrunk(estimate, flips, 500)
-        assert min(estimate, usual) <= found <= max(estimate, usual)
-    more = abs(_shrunk(0.02, flips, 500) - usual)
-    assert more < abs(_shrunk(0.02 * 100, flips * 100, 50_000) - usual * 100)
+        mean, deviation = _shrunk(bound(estimate), 0.9)
+        assert min(estimate, usual) <= mean <= max(estimate, usual)
+        assert 0 < deviation < 0.25 * max(flips, 1) / 500
+    if flips:  # with more examples the estimate counts for more
+        few, many = (abs(_shrunk(bound(0.02, scale), 0.9)[0] - 0.02) for scale in (1, 100))
+        assert many < few
+
+
+def test_a_model_that_is_always_right_loses_what_it_flips():
+    found = _shrunk(Bound(0.01, None, None, 0.95, "score", 500, 500, 5), 1.0)
+    assert found[0] == pytest.approx(0.01)

@@ -15,13 +15,14 @@ from lilliput.model.profiles import Profile
 from lilliput.records import Plan
 from lilliput.stages.apply import apply
 from lilliput.stages.plan import Trial
-from lilliput.statistics import drop_bound, is_binary, relative_drop_bound
+from lilliput.statistics import Bound, drop_bound, is_binary, relative_drop_bound
 from lilliput.task import Task
 
 BATCH = 32
-CAUTION = 1.5  # how much wider than the estimate a bound on fresh examples is taken to be
-FLIP_BIAS = 0.15  # flips hurt a little more often than they help: prior mean of drop / flips
-FLIP_SPREAD = 0.1  # and prior deviation of that
+Z_BOUND = 1.645  # one-sided 95 %: `drop_bound`'s default
+Z_FIRST_LOOK = 1.96  # a first look is tested at 97.5 %
+Z_LIKELY = 0.84  # the claim shall be proved in four of five cases
+FLIP_SPREAD = 0.25  # prior deviation of drop / flips
 
 
 @dataclass
@@ -70,8 +71,8 @@ class Trials:
     def expected_drop(self, plan: Plan) -> float:
         """Upper bound of the drop that the proof examples can be expected to show.
 
-        The search examples are few, so the estimate of 0/1 scores is shrunk toward what flips
-        usually do, and the bound's width is scaled to the number of proof examples.
+        Both samples err: the search examples in the estimate (that of 0/1 scores is shrunk toward
+        what flips usually do), the proof examples when the claim is put to them.
         """
         if self.metric is None or not self.search or not self.proof_size:
             return float("inf")
@@ -82,11 +83,12 @@ class Trials:
         bound = bound_of(before, after, self.metric)
         if bound.estimate is None or bound.upper is None:
             return float("inf")
-        width = (bound.upper - bound.estimate) * np.sqrt(len(before) / self.proof_size)
+        spread = (bound.upper - bound.estimate) / Z_BOUND  # of the estimate on search examples
         estimate = bound.estimate
+        again = spread * np.sqrt(len(before) / self.proof_size)  # on the proof examples
         if is_binary(before, after, self.metric):
-            estimate = _shrunk(estimate, bound.flips, len(before))
-        return float(estimate + CAUTION * width)
+            estimate, spread = _shrunk(bound, float(before.mean()))
+        return float(estimate + Z_FIRST_LOOK * again + Z_LIKELY * np.hypot(spread, again))
 
     def _rows(self, encodings: dict[str, Encoding], *, reference: bool) -> np.ndarray:
         known = dict(self.task.model.named_parameters())
@@ -106,13 +108,17 @@ class Trials:
         return np.concatenate(rows)
 
 
-def _shrunk(estimate: float, flips: int, examples: int) -> float:
-    """Posterior mean of the drop, from an estimate and a prior on what flips do."""
-    share = max(flips, 1) / examples
-    noise = share / examples
-    prior = (FLIP_SPREAD * share) ** 2
+def _shrunk(bound: Bound, accuracy: float) -> tuple[float, float]:
+    """Mean and deviation of the drop, given the estimate and a prior on what flips do.
+
+    A flip of a model that is nearly always right nearly always hurts; one of a model that guesses
+    hurts as often as it helps.
+    """
+    share = max(bound.flips, 1) / bound.examples
+    noise, prior = share / bound.examples, (FLIP_SPREAD * share) ** 2
     weight = prior / (prior + noise)
-    return weight * estimate + (1 - weight) * FLIP_BIAS * share
+    mean = weight * (bound.estimate or 0.0) + (1 - weight) * (2 * accuracy - 1) ** 2 * share
+    return mean, float(np.sqrt(weight * noise))
 
 
 def _key(plan: Plan) -> str:
