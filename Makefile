@@ -17,7 +17,7 @@ help:
 	@echo "make test     run all tests; make test ARGS='-m \"not slow\"' the quick ones"
 	@echo "make check    format, lint, types, rules of the house"
 	@echo "make format   format and fix"
-	@echo "make docs     write docs/commands.md and the tables of the benchmarks again"
+	@echo "make docs     write again what is generated: docs/commands.md, tables, the demo in README.md"
 	@echo "make bench    measure the rows of benchmarks/ that are not measured yet"
 	@echo "make clean    remove the environment and what was built"
 
@@ -45,6 +45,7 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/write_commands.py
+	$(BIN)/python docs/write_demo.py
 	$(BIN)/python -m benchmarks.table
 
 bench:
