@@ -1,6 +1,19 @@
 """Settings of every test: the same examples on every run, and no deadline on a busy machine."""
 
+import sys
+
+import pytest
 from hypothesis import settings
 
 settings.register_profile("lilliput", deadline=None, derandomize=True, database=None)
 settings.load_profile("lilliput")
+
+
+@pytest.fixture(autouse=True)
+def users_modules_apart(tmp_path_factory):
+    """Forgets what a test imported from its own folders: the next one has a `net.py` too."""
+    yield
+    own = str(tmp_path_factory.getbasetemp())
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(own):
+            del sys.modules[name]
