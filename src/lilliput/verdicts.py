@@ -124,8 +124,8 @@ def _needed(bound: Bound, asked: float) -> int | None:
     confidence = look_confidence(1)
     estimate, upper = bound.estimate or 0.0, bound.upper or 0.0
     if bound.method == "score":
-        drop = max(estimate, 0.0)
         rate = max(bound.flips, 1) / bound.examples
+        drop = min(max(estimate, 0.0), rate)  # equal where all flips are for the worse
         return examples_needed(
             asked, power=_POWER, flip_rate=rate, true_drop=drop, confidence=confidence
         )
