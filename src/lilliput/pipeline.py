@@ -154,6 +154,7 @@ def _prove(run: Run, trials: Trials, plan: Plan, *, folder: Path, out: Path) -> 
             conditions=settings.conditions,
         ),
     )
+    settings.progress("judge", 0, 1)
     fidelity = _fidelity(run, exported, encodings, folder)
     look = _look(run, evidence, exported, out)
     judgement = judge(
@@ -180,6 +181,7 @@ def _prove(run: Run, trials: Trials, plan: Plan, *, folder: Path, out: Path) -> 
         trials=trials.asked,
     )
     result = assemble(run, found, drop=drop, look=look.number, out=out)
+    settings.progress("report", 0, 1)
     report(result, folder)
     return result
 

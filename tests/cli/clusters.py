@@ -1,5 +1,6 @@
 """A small classifier of points in six clusters: what the command line is tried on."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,13 @@ def start(*words: str, folder: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_interrupts,
     )
+
+
+def _heed_interrupts() -> None:
+    """A job in a shell's background is told to ignore Ctrl-C, and hands that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:

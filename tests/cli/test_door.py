@@ -1,13 +1,16 @@
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 import lilliput
 from lilliput.cli import commands, door, line
+from lilliput.cli.screen import Screen
 from lilliput.errors import InputError, InternalError, TaskError
 
 HEAVY = ["torch", "onnx", "onnxruntime", "onnx_ir", "transformers", "scipy", "numpy", "pydantic"]
@@ -130,6 +133,42 @@ def test_a_request_to_end_is_an_interrupt(call, monkeypatch):
     said = call("doctor")
     assert (said.status, said.err) == (143, "error: interrupted, nothing was written\n")
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+class Interrupted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def in_a_destructor(words):
+    """Python drops what destructors raise."""
+    Interrupted()
+    time.sleep(20)
+
+
+def in_a_callback(words):
+    """A library drops what a callback raises, and shows its progress later."""
+    with contextlib.suppress(BaseException):
+        signal.raise_signal(signal.SIGINT)
+    Screen().progress("profile", 0, 1)
+
+
+@pytest.mark.parametrize("work", [in_a_destructor, in_a_callback])
+def test_an_interrupt_that_was_dropped_arrives_again(call, monkeypatch, work):
+    monkeypatch.setattr(door, "_run", work)
+    said = call("doctor")
+    assert (said.status, said.err) == (130, "error: interrupted, nothing was written\n")
+    monkeypatch.setattr(door, "_run", lambda words: Screen().said("still here") or 0)
+    assert call("doctor").status == 0
+
+
+def test_what_the_shell_ignores_stays_ignored(call, monkeypatch):
+    monkeypatch.setattr(door, "_run", lambda words: signal.raise_signal(signal.SIGINT) or 0)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert call("doctor").status == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("word", ["doctor", "--help"])

@@ -2,16 +2,14 @@
 
 import errno
 import os
-import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
-from types import FrameType
-from typing import NoReturn
 
 from cyclopts import CycloptsError
 
+from lilliput.cli.interrupts import Terminated, heeded
 from lilliput.cli.line import remember
 from lilliput.cli.screen import print_json
 from lilliput.errors import InputError, LilliputError, OutputError
@@ -22,10 +20,6 @@ DEBUG = "LILLIPUT_DEBUG"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived: everything ends as after Ctrl-C."""
-
-
 def main(tokens: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit status.
 
@@ -34,19 +28,16 @@ def main(tokens: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if tokens is None else tokens)
     remember(words)
-    before = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        with warnings.catch_warnings():
-            if not _debugging():
-                warnings.simplefilter("ignore")
-            return _flushed(_guarded(words))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with warnings.catch_warnings():
+        if not _debugging():
+            warnings.simplefilter("ignore")
+        return _flushed(_guarded(words))
 
 
 def _guarded(words: list[str]) -> int:
     try:
-        return _run(words)
+        with heeded():
+            return _run(words)
     except LilliputError as error:
         return _complain(words, error, error.exit_status)
     except KeyboardInterrupt as error:
@@ -102,10 +93,6 @@ def _flushed(status: int) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     return status
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
 
 
 def _help_hint(words: list[str]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from lilliput.cli import interrupts
+
 REFRESH = 4  # times a second: drawing must not disturb what is being measured
 WIDE = 500  # columns where nobody looks: a line of a file or a pipe is never broken
 
@@ -48,11 +50,13 @@ class Screen:
 
     def said(self, line: str) -> None:
         """A line worth telling while the work goes on."""
+        interrupts.check()
         if self._messages.is_terminal or not self.as_json:
             self._messages.print(line, markup=False)
 
     def progress(self, stage: str, done: int, total: int) -> None:
         """How far a stage is."""
+        interrupts.check()
         if self._messages.is_terminal:
             self._bars.update(stage, done, total)
 
