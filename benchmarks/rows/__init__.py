@@ -18,6 +18,7 @@ ROWS: dict[str, Row] = {
     "minilm_whole_ours": partial(ours.whole, "minilm_whole_ours", "minilm"),
     "efficientnet_whole_ours": partial(ours.whole, "efficientnet_whole_ours", "efficientnet"),
     "minilm_sites": partial(sites.measure, "minilm_sites", "minilm"),
+    "minilm_sites_ours": partial(ours.sites, "minilm_sites_ours", "minilm", "minilm_sites"),
     "minilm_whole_standard": partial(whole.standard, "minilm_whole_standard", "minilm"),
     "minilm_whole_our_steps": partial(steps.measure, "minilm_whole_our_steps", "minilm"),
     "minilm_whole_hqq": partial(whole.hqq_zstd, "minilm_whole_hqq", "minilm"),

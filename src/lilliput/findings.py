@@ -121,13 +121,14 @@ def _site(found: Findings, name: str, spectra: dict[int, tuple[Tensor, Tensor]])
     if known.second is not None:
         rows = layer_damage(weight, value, known.second)
         output = float(layer_damage(weight, 0 * weight, known.second).sum())
-        damage = float(rows.sum())
-        relative = damage / output if output else None
+        damage = known.damage(weight, value)
+        relative = float(rows.sum()) / output if output else None
         if site.groups == 1 and site.columns <= WATER_FILLING_INPUTS and damage > 0:
             key = known.second.data_ptr()
             if key not in spectra:
                 spectra[key] = torch.linalg.eigh(known.second[0])
-            bound = water_filling_bits(weight, spectra[key], damage)
+            side = known.weights if known.output is None else torch.linalg.eigh(known.output)
+            bound = water_filling_bits(weight, damage, columns=spectra[key], rows=side)
     return SiteReport(
         name=name,
         kind=site.kind,

@@ -11,7 +11,6 @@ from lilliput.model.capture import capture
 from lilliput.model.hashes import model_hash, state_hash
 from lilliput.stages.profile import PROBE, PROBE_EXAMPLES, profile
 from lilliput.task import Split, Task
-from lilliput.tensor.second_order import layer_damage
 
 
 def profiled(task, seed=0, **changes):
@@ -64,8 +63,12 @@ def test_sensitivity_is_the_divergence_per_unit_of_damage(task, known):
             moved = torch.func.functional_call(task.model, {name: value}, images)
             after = moved.double().log_softmax(1)
         kl = functional.kl_div(after, before, log_target=True, reduction="batchmean")
-        rows = layer_damage(known.matrix(name), value, site.second)
-        expected = float(kl) / float((rows * site.weights).sum())
+        lost = known.matrix(name) - site.site.matrix(value)
+        side = torch.diag(site.weights) if site.output is None else site.output
+        groups = range(len(site.second))
+        inner = torch.block_diag(*[lost.chunk(len(groups))[g] @ site.second[g] for g in groups])
+        outer = torch.block_diag(*lost.chunk(len(groups)))
+        expected = float(kl) / float(torch.trace(side @ inner @ outer.t()))
         assert site.sensitivity == pytest.approx(expected, rel=1e-3), name
 
 

@@ -7,9 +7,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lilliput.coding import code_bytes
-from lilliput.tensor.allocation import POINTS, Curve, curve, equal_slope, water_filling_bits
-from lilliput.tensor.grids import feedback_codes
-from lilliput.tensor.second_order import inverse_factor, layer_damage
+from lilliput.tensor.allocation import (
+    MOST_ROWS,
+    POINTS,
+    Curve,
+    curve,
+    equal_slope,
+    water_filling_bits,
+)
+from lilliput.tensor.feedback import feedback_codes, row_factor
+from lilliput.tensor.second_order import inverse_factor, two_sided_damage
 
 positive = st.floats(1e-6, 1e6)
 
@@ -104,38 +111,71 @@ def test_at_high_rate_all_sites_get_the_same_damage_per_weight():
 def test_the_bound_of_white_inputs_is_the_gaussian_rate(level, rows, columns):
     weight = torch.full((rows, columns), 2.0, dtype=torch.float64)
     weight[::2] = -2.0  # every column has the same energy: 4
-    found = water_filling_bits(
-        weight, torch.linalg.eigh(torch.eye(columns)), damage=level * 4 * rows * columns
-    )
+    found = bound_of(weight, torch.eye(columns), damage=level * 4 * rows * columns)
     assert found == pytest.approx(0.5 * np.log2(1 / level), abs=1e-6)
+
+
+def bound_of(weight, second, damage, output=None):
+    side = torch.ones(len(weight)) if output is None else torch.linalg.eigh(output)
+    return water_filling_bits(weight, damage, columns=torch.linalg.eigh(second), rows=side)
 
 
 def test_the_bound_leaves_out_what_lies_under_water():
     weight = torch.tensor([[4.0, 2.0, 1.0]]).repeat(10, 1)  # energies 16, 4, 1
-    found = water_filling_bits(weight, torch.linalg.eigh(torch.eye(3)), damage=10 * (2 + 2 + 1))
+    found = bound_of(weight, torch.eye(3), 10 * (2 + 2 + 1))
     assert found == pytest.approx((0.5 * np.log2(16 / 2) + 0.5 * np.log2(4 / 2)) / 3, abs=1e-6)
-    assert water_filling_bits(
-        weight, torch.linalg.eigh(torch.eye(3)), damage=10 * 21.0
-    ) == pytest.approx(0, abs=1e-6)
-    assert water_filling_bits(weight, torch.linalg.eigh(torch.eye(3)), damage=1e9) == 0
-    scaled = water_filling_bits(
-        weight, torch.linalg.eigh(torch.diag(torch.tensor([4.0, 4.0, 4.0]))), damage=10 * 20
-    )
+    assert bound_of(weight, torch.eye(3), 10 * 21.0) == pytest.approx(0, abs=1e-6)
+    assert bound_of(weight, torch.eye(3), 1e9) == 0
+    scaled = bound_of(weight, torch.diag(torch.tensor([4.0, 4.0, 4.0])), 10 * 20)
     assert scaled == pytest.approx(found, abs=1e-6)
 
 
+def test_the_bound_knows_what_rows_are_worth():
+    """Turned about, rows and columns are the same problem; and a basis changes nothing."""
+    made = torch.Generator().manual_seed(0)
+    weight = torch.randn(12, 20, generator=made)
+    inputs, outputs = torch.randn(40, 20, generator=made), torch.randn(30, 12, generator=made)
+    second, output = inputs.t() @ inputs, outputs.t() @ outputs
+    damage = 0.2 * two_sided_damage(weight, 0 * weight, second=second, output=output)
+    found = bound_of(weight, second, damage, output)
+    assert found == pytest.approx(bound_of(weight.t(), output, damage, second), abs=1e-3)
+    worth, basis = torch.linalg.eigh(output)
+    diagonal = water_filling_bits(
+        basis.t() @ weight, damage, columns=torch.linalg.eigh(second), rows=worth
+    )
+    assert found == pytest.approx(diagonal, abs=1e-3)
+    assert found < bound_of(weight, second, damage / float(output.diagonal().mean()))
+
+
+def test_many_rows_are_taken_together():
+    weight = torch.randn(5000, 8, generator=torch.Generator().manual_seed(0))
+    damage = 0.1 * float(weight.square().sum())
+    assert bound_of(weight, torch.eye(8), damage) == pytest.approx(
+        bound_of(weight[:MOST_ROWS], torch.eye(8), damage * MOST_ROWS / 5000), abs=0.02
+    )
+
+
 @pytest.mark.parametrize("step", [0.1, 0.2, 0.4])
-def test_no_real_code_beats_the_bound(step):
+@pytest.mark.parametrize("both", [False, True])
+def test_no_real_code_beats_the_bound(step, both):
     """A scalar code at high rate lies a quarter of a bit above it (Gish and Pierce 1968)."""
     made = torch.Generator().manual_seed(0)
     mix = torch.eye(64) + 0.3 * torch.randn(64, 64, generator=made)
     second = mix.t() @ mix
-    weight = torch.randn(2048, 64, generator=made)
+    weight = torch.randn(1024, 64, generator=made)
+    spread = torch.eye(1024) + 0.02 * torch.randn(1024, 1024, generator=made)
+    output = spread.t() @ spread if both else torch.eye(1024)
     factor = inverse_factor(second, damping=0.0)
     diagonal = factor.diagonal()
     columns = diagonal / diagonal.log().mean().exp()
-    codes = feedback_codes(weight, factor, torch.full((2048,), step), column_steps=columns)
-    damage = float(layer_damage(weight, codes * step * columns, second).sum())
+    codes = feedback_codes(
+        weight,
+        factor,
+        torch.full((1024,), step),
+        column_steps=columns,
+        rows=row_factor(output) if both else None,
+    )
+    damage = two_sided_damage(weight, codes * step * columns, second=second, output=output)
     bits = 8 * code_bytes(codes.numpy()) / codes.numel()
-    bound = water_filling_bits(weight, torch.linalg.eigh(second), damage)
-    assert bound + 0.2 < bits < bound + 0.4
+    bound = bound_of(weight, second, damage, output)
+    assert bound + 0.2 < bits < bound + (0.5 if both else 0.4)

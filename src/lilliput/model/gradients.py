@@ -5,7 +5,7 @@ respect to a site's output estimates the Hessian on that side (K-FAC, arXiv 1503
 probes for a squared error, sampled classes for a cross-entropy).
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from lilliput.model.calls import evaluating
 from lilliput.model.capture import Capture, calls_of
 from lilliput.model.graph import run_graph
 from lilliput.model.positions import Mask, Positions, mask_of
+from lilliput.model.sites import Site
 from lilliput.model.uses import Use
 
 Pick = Callable[[Any], Tensor]
@@ -40,6 +41,7 @@ class Probe:
 
 
 _DEFAULT = Probe()
+MOST_ENTRIES = 64_000_000  # of all row sides together: 256 MB
 
 
 def observe_gradients(
@@ -69,9 +71,10 @@ def observe_gradients(
         probe: How it is probed.
 
     Returns:
-        Site name -> mean over rows of g², (rows,), or of g gᵀ, (columns, columns), for an
-        embedding. Positions whose gradient is NaN or infinite are left out. Recurrent sites and
-        captures without a graph have none.
+        Site name -> mean over positions of g gᵀ: (rows, rows), (columns, columns) for an embedding,
+        or only its diagonal, (rows,), for a grouped convolution and where all matrices together
+        would have more than `MOST_ENTRIES` (the smallest come first). Positions whose gradient is
+        NaN or infinite are left out. Recurrent sites and captures without a graph have none.
 
     Raises:
         TaskError: There is no batch.
@@ -108,6 +111,8 @@ class _Worth:
                 use.operation != "recurrent" and site.kind != "embedding"
             ):
                 self.at.setdefault(use.where, []).append(use)
+        named = {use.site for uses in self.at.values() for use in uses}
+        self.whole = _whole_sides([self.sites[name] for name in self.sites if name in named])
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
         self.positions: Positions | None = None
@@ -135,14 +140,19 @@ class _Worth:
             rows = rows[weights > 0]
         rows = rows[torch.isfinite(rows).all(1)]  # a square root at zero has no slope there
         site = self.sites[use.site]
-        embedding = use.operation == "embedding"
-        product = rows.t() @ rows if embedding else rows.square().sum(0)
-        size = (site.columns, site.columns) if embedding else (site.rows,)
-        total = self.sums.setdefault(use.site, torch.zeros(size, dtype=torch.float64))
-        count = self.counts.setdefault(use.site, torch.zeros(size[:1], dtype=torch.float64))
+        outputs = site.columns if use.operation == "embedding" else site.rows
         index = slice(None) if use.row_index is None else use.row_index.long()
-        total[index] += product
+        count = self.counts.setdefault(use.site, torch.zeros(outputs, dtype=torch.float64))
         count[index] += float(rows.shape[0])
+        if use.operation == "embedding" or use.site in self.whole:
+            total = self.sums.setdefault(use.site, torch.zeros(outputs, outputs))
+            if use.row_index is None:
+                total.addmm_(rows.t(), rows)
+            else:
+                total[use.row_index.long()[:, None], index] += rows.t() @ rows
+        else:
+            total = self.sums.setdefault(use.site, torch.zeros(outputs, dtype=torch.float64))
+            total[index] += rows.double().square().sum(0)
 
     def means(self) -> dict[str, Tensor]:
         """Sums divided by rows, float32; a site without any finite gradient has none."""
@@ -151,8 +161,22 @@ class _Worth:
             if not bool((self.counts[name] > 0).all()):
                 continue
             count = self.counts[name].clamp_min(1.0)
-            found[name] = (total / (count[:, None] if total.ndim == 2 else count)).float()
+            if total.ndim == 2:
+                root = count.sqrt().float()
+                found[name] = total.div_(root[:, None]).div_(root)
+            else:
+                found[name] = (total / count).float()
         return {name: found[name] for name in self.sites if name in found}
+
+
+def _whole_sides(sites: Sequence[Site]) -> frozenset[str]:
+    """Sites whose whole row side is kept: errors of rows that share no input do not add up."""
+    found, entries = set(), 0
+    for site in sorted(sites, key=lambda site: site.rows):
+        entries += site.rows**2
+        if site.kind != "embedding" and site.groups == 1 and entries <= MOST_ENTRIES:
+            found.add(site.name)
+    return frozenset(found)
 
 
 def _listener(worth: _Worth, use: Use, weights: Tensor | None) -> Callable[[Tensor], None]:

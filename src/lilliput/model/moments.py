@@ -17,7 +17,8 @@ class Moments:
         count: Number N of calibration rows in `second`, masked positions left out.
         mean: Mean of x, (groups, in) float32; None where `second` is.
         output: Second moment of the gradient of a label-free objective with respect to the site's
-            output, mean over rows: (out,) its diagonal, or (columns, columns) for an embedding;
+            output, mean over positions: (out, out) or (out,) its diagonal, and (columns, columns)
+            for an embedding;
             None until `lilliput.model.gradients.observe_gradients` has run.
         frequencies: Embeddings: how often each row was looked up, (rows,) float64; else None.
     """

@@ -8,9 +8,11 @@ from torch import Tensor
 
 from lilliput.model.moments import Moments
 from lilliput.model.sites import Site
+from lilliput.tensor.feedback import RowFactor
+from lilliput.tensor.second_order import layer_damage, two_sided_damage
 
 SMOOTHING = 2000.0  # pseudo-counts shared by the rows of an embedding
-OUTPUT_SHRINKAGE = 0.3  # least share of the diagonal in an embedding's output side
+OUTPUT_SHRINKAGE = 0.3  # share of the diagonal in an output side: gradients are few and noisy
 TEMPER = 1e-3  # smallest output weight, as a share of the mean
 
 
@@ -32,13 +34,15 @@ NO_FOLDING = Folding()
 
 @dataclass(frozen=True)
 class SiteProfile:
-    """One site under the one metric: ``damage = sum_r weights[r] * (E H E^T)[r, r]``.
+    """One site under the one metric: ``damage = tr(G E H E^T)``, E what is lost of the weight.
 
     Attributes:
         site: The site.
         second: Column side H, (groups, columns, columns) float32; None without calibration data,
             and then every column counts the same.
-        weights: Row side, (rows,) float32, mean 1: what an error in a row costs.
+        weights: Diagonal of the row side G, (rows,) float32, mean 1: what an error in a row costs.
+        output: The whole row side G, (rows, rows) float32; None where only its diagonal is known
+            (an embedding, a grouped convolution, a site without gradients, a very large one).
         frequencies: Smoothed probability of each row of an embedding, (rows,), else None.
         row_factors: What the export multiplies each row with (a folded BatchNorm), (rows,); the
             steps that are stored are the row steps times these.
@@ -54,6 +58,29 @@ class SiteProfile:
     row_factors: Tensor | None = None
     macs: int | None = None
     sensitivity: float | None = None
+    output: Tensor | None = None
+
+    def damage(self, weight: Tensor, replaced: Tensor) -> float:
+        """What the replacement costs under the metric; without data the squared error.
+
+        Args:
+            weight: (rows, columns).
+            replaced: (rows, columns).
+        """
+        return self.damage_of(weight, replaced, slice(None))
+
+    def damage_of(self, weight: Tensor, replaced: Tensor, rows: Tensor | slice) -> float:
+        """The same for some rows, of whole groups, in their order."""
+        if self.second is None:
+            lost = (weight - replaced).square().sum(1)
+            return float((lost * self.weights[rows]).sum())
+        if self.output is not None:
+            side = self.output[rows][:, rows]
+            return two_sided_damage(weight, replaced, second=self.second, output=side)
+        per_group = self.site.rows // len(self.second)
+        groups = torch.arange(self.site.rows)[rows][::per_group] // per_group
+        second = self.second if len(self.second) == 1 else self.second[groups]
+        return float((layer_damage(weight, replaced, second) * self.weights[rows]).sum())
 
 
 @dataclass(frozen=True)
@@ -66,7 +93,8 @@ class Profile:
         parameters: Values of the sites and of all other floating-point parameters that are
             stored as they are, by name.
         warnings: What the user should know.
-        factors: Factorisations made so far, by the address of the second moment.
+        factors: Factorisations of column sides made so far, by the address of the second moment.
+        row_factors: Factorisations of row sides made so far, by site.
     """
 
     model_hash: str
@@ -74,6 +102,7 @@ class Profile:
     parameters: Mapping[str, Tensor]
     warnings: tuple[str, ...] = ()
     factors: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    row_factors: dict[str, RowFactor] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def calibrated(self) -> bool:
@@ -112,8 +141,13 @@ def site_profile(
         key = moments.second.data_ptr()
         second = shared[key] if key in shared else moments.shrunk()
         shared[key] = second
-    weights = ones if moments.output is None else _normalised(moments.output)
-    return SiteProfile(site, second, weights, None, row_factors, macs)
+    if moments.output is None:
+        return SiteProfile(site, second, ones, None, row_factors, macs)
+    if moments.output.dim() == 1:
+        return SiteProfile(site, second, _normalised(moments.output), None, row_factors, macs)
+    side = _row_side(moments.output)
+    weights = side.diagonal().clone()
+    return SiteProfile(site, second, weights, None, row_factors, macs, output=side)
 
 
 def _embedding_sides(site: Site, moments: Moments) -> tuple[Tensor | None, Tensor, Tensor | None]:
@@ -158,6 +192,18 @@ def _normalised(output: Tensor) -> Tensor:
     if not mean > 0:
         return torch.ones_like(weights)
     return (weights / mean).clamp_min(TEMPER)
+
+
+def _row_side(output: Tensor) -> Tensor:
+    """Shrunk, with mean diagonal 1; rows that count for nothing count for `TEMPER`."""
+    side = _toward_diagonal(output, OUTPUT_SHRINKAGE)
+    mean = side.diagonal().mean()
+    if not mean > 0:
+        return torch.eye(len(side))
+    side /= mean
+    diagonal = side.diagonal()
+    diagonal.clamp_(min=TEMPER)
+    return side
 
 
 def _toward_diagonal(second: Tensor, share: float) -> Tensor:

@@ -18,12 +18,11 @@ from lilliput.model.profiles import NO_FOLDING, Folding, Profile, SiteProfile, s
 from lilliput.task import Split, Task
 from lilliput.techniques import QuantizeFeedback
 from lilliput.tensor.divergence import divergence
-from lilliput.tensor.second_order import layer_damage
 
 PROBE = QuantizeFeedback(step=0.3)  # small: the currency is linear there
 PROBE_EXAMPLES = (8, 64)
 PROBE_MACS = 1.5e11  # multiply-adds that all probes together may take
-GRADIENT_EXAMPLES = 128
+GRADIENT_EXAMPLES = 256
 BATCH = 32
 Progress = Callable[[str, int, int], None]
 
@@ -134,7 +133,7 @@ def _probe(
     for done, (name, site) in enumerate(islice(known.sites.items(), None)):
         progress("probe", done, len(known.sites))
         encoding = PROBE.apply(known, (name,))[name]
-        moved = _relative_damage(known, site, encoding.decode())
+        moved = site.damage(known.matrix(name), site.site.matrix(encoding.decode()))
         value = encoding.decode().to(known.parameters[name].dtype)
         parts = [
             divergence(_answer(task, {name: value}, inputs), wanted, classes=classes) * len(wanted)
@@ -155,12 +154,3 @@ def _probe_count(known: Profile) -> int:
 def _answer(task: Task, replaced: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
     raw: Any = run_with(task.model, replaced, inputs, run=task.run)
     return task.pick(raw)
-
-
-def _relative_damage(known: Profile, site: SiteProfile, value: Tensor) -> float:
-    weight, moved = known.matrix(site.site.name), site.site.matrix(value)
-    if site.second is None:
-        rows = (weight - moved).square().sum(1)
-    else:
-        rows = layer_damage(weight, moved, site.second)
-    return float((rows * site.weights).sum())

@@ -15,8 +15,8 @@ from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.techniques.base import Family, Option
 from lilliput.techniques.grid_storage import INT8_LARGEST, as_grid
 from lilliput.techniques.settings import Settings
-from lilliput.tensor.grids import feedback_codes
-from lilliput.tensor.second_order import inverse_factor, layer_damage
+from lilliput.tensor.feedback import RowFactor, feedback_codes, row_factor
+from lilliput.tensor.second_order import inverse_factor
 
 MEASURED = (0.3, 0.55, 0.85, 1.25, 1.8, 2.7)  # steps tried on a sample, in standard deviations
 DERIVED = (0.01, 0.03, 0.1)  # finer ones follow by the high-rate law
@@ -32,7 +32,7 @@ Trial = tuple[float, float, float, int]  # step, damage, bits per weight, larges
 
 
 class QuantizeFeedback(Settings):
-    """Rounds column after column onto a uniform grid; columns still to come absorb the error.
+    """Rounds onto a uniform grid; columns and rows still to come absorb the error.
 
     The grid is unbounded and its codes are entropy-coded, so size is set by the step alone.
 
@@ -48,7 +48,7 @@ class QuantizeFeedback(Settings):
 
     name: ClassVar[str] = "quantize_feedback"
     family: ClassVar[Family] = "quantize"
-    source: ClassVar[str] = "GPTQ (arXiv 2210.17323) on an entropy-coded, unbounded grid"
+    source: ClassVar[str] = "arXiv 2210.17323 and 2505.22988, on an entropy-coded unbounded grid"
     summary: ClassVar[str] = "error-feedback rounding onto an entropy-coded uniform grid"
 
     step: float = Field(1.0, gt=0, le=16, json_schema_extra={"unit": "standard deviations"})
@@ -82,7 +82,7 @@ class QuantizeFeedback(Settings):
             known, weight = profile.sites[name], profile.matrix(name)
             factor = _factor(profile, known)
             rows, columns = self._row_steps(known, weight), self._column_steps(known, factor)
-            codes = self._codes(weight, factor, rows, columns)
+            codes = self._codes(weight, factor, rows, columns, _row_factor(profile, known))
             grids[name] = as_grid(known.site, codes, row_steps=rows, column_steps=columns)
         return grids
 
@@ -102,18 +102,26 @@ class QuantizeFeedback(Settings):
         """The sampled rows on this grid; the damage is extrapolated to all rows."""
         rows = self._row_steps(known, sample.whole)[sample.rows]
         columns = self._column_steps(known, sample.factor)
-        codes = self._codes(sample.weight, sample.factor[sample.groups], rows, columns)
+        factor = sample.factor[sample.groups]
+        codes = self._codes(sample.weight, factor, rows, columns, sample.row_factor)
         value = codes * rows[:, None]
         value = value if columns is None else value * columns
-        damage = layer_damage(sample.weight, value, sample.second) * known.weights[sample.rows]
+        damage = known.damage_of(sample.weight, value, sample.rows) / len(value)
         bits = estimate_bits(codes.numpy()) / codes.numel()
-        return self.step, float(damage.mean()) * known.site.rows, bits, int(codes.abs().max())
+        return self.step, damage * known.site.rows, bits, int(codes.abs().max())
 
     def _codes(
-        self, weight: Tensor, factor: Tensor, rows: Tensor, columns: Tensor | None
+        self,
+        weight: Tensor,
+        factor: Tensor,
+        rows: Tensor,
+        columns: Tensor | None,
+        between: RowFactor | None,
     ) -> Tensor:
         lean = automatic_dead_zone(self.step) if self.dead_zone < 0 else self.dead_zone
-        return feedback_codes(weight, factor, rows, column_steps=columns, dead_zone=lean)
+        return feedback_codes(
+            weight, factor, rows, column_steps=columns, dead_zone=lean, rows=between
+        )
 
     def _column_steps(self, known: SiteProfile, factor: Tensor) -> Tensor | None:
         """(columns,) factors with geometric mean near 1, on a coarse grid; None for ones."""
@@ -172,9 +180,9 @@ class _Sample:
         self.factor = _factor(profile, known)
         self.whole = profile.matrix(site.name)
         self.weight = self.whole[self.rows]
-        self.second = (
-            torch.eye(site.columns)[None] if known.second is None else known.second[self.groups]
-        )
+        self.row_factor = None
+        if known.output is not None:
+            self.row_factor = row_factor(known.output[self.rows][:, self.rows])
 
 
 def _spread(count: int, wanted: int) -> Tensor:
@@ -198,6 +206,16 @@ def _on_grid(values: Tensor, base: float) -> Tensor:
     wanted = base * 2**exponents
     fits = (wanted >= SMALLEST_HALF) & (wanted <= torch.finfo(torch.float16).max)
     return torch.where(fits, wanted.to(torch.float16), wanted.to(torch.float32)).to(torch.float64)
+
+
+def _row_factor(profile: Profile, known: SiteProfile) -> RowFactor | None:
+    """The factorisation of the row side, once per site."""
+    if known.output is None:
+        return None
+    name = known.site.name
+    if name not in profile.row_factors:
+        profile.row_factors[name] = row_factor(known.output)
+    return profile.row_factors[name]
 
 
 def _factor(profile: Profile, known: SiteProfile) -> Tensor:

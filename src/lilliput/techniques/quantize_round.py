@@ -12,7 +12,6 @@ from lilliput.techniques.base import Family, Option
 from lilliput.techniques.grid_storage import as_grid
 from lilliput.techniques.settings import Settings
 from lilliput.tensor.grids import absolute_maximum_steps, round_to_grid
-from lilliput.tensor.second_order import layer_damage
 
 
 class QuantizeRound(Settings):
@@ -36,10 +35,7 @@ class QuantizeRound(Settings):
         for bits in range(8, 1, -1):
             steps = absolute_maximum_steps(weight, bits)
             codes = round_to_grid(weight, steps[:, None])
-            damage = float((weight - codes * steps[:, None]).square().sum())
-            if known.second is not None:
-                rows = layer_damage(weight, codes * steps[:, None], known.second)
-                damage = float((rows * known.weights).sum())
+            damage = known.damage(weight, codes * steps[:, None])
             options.append(
                 Option(
                     {"bits": bits},

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 POINTS = 241
+MOST_ROWS = 1024
+Spectrum = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -68,30 +70,54 @@ def equal_slope(curves: list[Curve], budget: float) -> list[int]:
     return choose(high)
 
 
-def water_filling_bits(weight: Tensor, spectrum: tuple[Tensor, Tensor], damage: float) -> float:
+def water_filling_bits(
+    weight: Tensor,
+    damage: float,
+    *,
+    columns: Spectrum,
+    rows: Spectrum | Tensor,
+) -> float:
     """Bits per weight below which no code reaches the damage: reverse water-filling.
 
-    The weights' energy along each eigenvector of H is taken as the variance of an independent
-    Gaussian source (Cover and Thomas, Elements of Information Theory, 10.3.3).
+    The weights' energy along each pair of eigenvectors of G and H is taken as the variance of an
+    independent Gaussian source (Cover and Thomas, Elements of Information Theory, 10.3.3); it is
+    smoothed to the product of what lies along the one and what lies along the other.
 
     Args:
         weight: (out, in).
-        spectrum: Eigenvalues (in,) and eigenvectors (in, in) of H, from `torch.linalg.eigh`.
-        damage: ``tr((W - V) H (W - V)^T)`` of the code to compare, > 0.
+        damage: ``tr(G (W - V) H (W - V)^T)`` of the code to compare, > 0.
+        columns: Eigenvalues (in,) and eigenvectors (in, in) of H, from `torch.linalg.eigh`.
+        rows: The same of G; or its diagonal, (out,), where it is diagonal.
 
     Returns:
         Bits per weight, >= 0.
     """
-    values, vectors = spectrum
-    energy = (weight.to(vectors.dtype) @ vectors).square().mean(0).double()  # (in,)
-    energy = energy * values.double().clamp_min(0)
-    target = damage / weight.shape[0]
-    low, high = 0.0, float(energy.max())
-    for _ in range(100):
+    values, vectors = columns
+    turned = weight.to(vectors.dtype) @ vectors
+    if isinstance(rows, Tensor):
+        worth = rows
+    else:
+        worth, basis = rows
+        turned = basis.t().to(vectors.dtype) @ turned
+    energy = turned.double().square() * values.double().clamp_min(0)
+    energy *= worth.double().clamp_min(0)[:, None]
+    total = float(energy.sum())
+    along_rows, shares = _fewer(energy.sum(1)), energy.sum(0) / max(total, 1e-300)
+    smooth = along_rows[:, None] * shares
+    target = damage * len(along_rows) / weight.shape[0]
+    low, high = 0.0, float(smooth.max())
+    for _ in range(60):
         level = (low + high) / 2
-        if float(energy.clamp_max(level).sum()) > target:
+        if float(smooth.clamp_max(level).sum()) > target:
             high = level
         else:
             low = level
-    bits = 0.5 * torch.log2((energy / max(low, 1e-300)).clamp_min(1)).sum()
-    return float(bits) / weight.shape[1]
+    return float(0.5 * torch.log2((smooth / max(low, 1e-300)).clamp_min(1)).mean())
+
+
+def _fewer(values: Tensor) -> Tensor:
+    """Means of equally many neighbours in order of size, at most `MOST_ROWS`."""
+    if len(values) <= MOST_ROWS:
+        return values
+    parts = torch.tensor_split(values.sort().values, MOST_ROWS)
+    return torch.stack([part.mean() for part in parts])

@@ -60,7 +60,25 @@ def layer_damage(weight: Tensor, replaced: Tensor, second: Tensor) -> Tensor:
         (out,) in squared units of the layer's output, per position.
     """
     error = weight - replaced
+    return (_times(error, second) * error).sum(1)
+
+
+def two_sided_damage(weight: Tensor, replaced: Tensor, *, second: Tensor, output: Tensor) -> float:
+    """``tr(G (W - V) H (W - V)^T)``.
+
+    Args:
+        weight: (out, in).
+        replaced: (out, in).
+        second: H, (in, in), or (groups, in, in) with rows split evenly over the groups in order.
+        output: G, (out, out).
+    """
+    error = weight - replaced
+    return float((_times(error, second) * (output.to(error.dtype) @ error)).sum())
+
+
+def _times(error: Tensor, second: Tensor) -> Tensor:
+    """Each row times its group's H, (out, in)."""
     if second.dim() == 2:
-        return ((error @ second.to(error.dtype)) * error).sum(1)
+        return error @ second.to(error.dtype)
     grouped = error.reshape(second.shape[0], -1, error.shape[1])  # (groups, out / groups, in)
-    return ((grouped @ second.to(error.dtype)) * grouped).sum(2).reshape(-1)
+    return (grouped @ second.to(error.dtype)).reshape(error.shape)
