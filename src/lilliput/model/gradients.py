@@ -1,8 +1,8 @@
 """The output side of the metric: what a site's output is worth to the model's output, label-free.
 
 For an objective with output divergence D, the second moment of the gradient of D's root with
-respect to a site's output estimates the Hessian on that side (K-FAC, arXiv 1503.05671; Hutchinson
-probes for a squared error, sampled classes for a cross-entropy).
+respect to a site's output estimates the Hessian on that side (K-FAC, arXiv 1503.05671; random
+signs, which for classes go through a root of the Fisher information).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -56,9 +56,10 @@ def observe_gradients(
     """Second moments of label-free output gradients; few examples are enough.
 
     With ``gaussian`` the gradient is that of <output, v> for random signs v, whose expected outer
-    product is JᵀJ: the curvature of the squared output error. With ``softmax`` it is that of
-    log p(c) for a class c drawn from the model's own answer: the Fisher information, the curvature
-    of KL. Memory: one batch's activations, as in training without parameters' gradients.
+    product is JᵀJ: the curvature of the squared output error. With ``softmax`` the signs go
+    through a root of diag(p) - p pᵀ first, which makes it the Fisher information, the curvature of
+    KL, with less noise than classes drawn from the model's answer p. Memory: one batch's
+    activations, as in training without parameters' gradients, and the matrices.
 
     Args:
         capture: A graph capture.
@@ -210,13 +211,10 @@ def _direction(
     output: Tensor, probe: Probe, *, mask: Tensor | None, generator: torch.Generator
 ) -> Tensor:
     """One random direction in the space of the output."""
+    found = torch.randint(0, 2, output.shape, generator=generator).float() * 2 - 1
     if probe.likelihood == "softmax":
-        chances = output.detach().float().softmax(-1)
-        flat = chances.reshape(-1, chances.shape[-1])
-        drawn = torch.multinomial(flat, 1, generator=generator)
-        found = flat.neg().scatter_add_(1, drawn, torch.ones(drawn.shape)).reshape(output.shape)
-    else:
-        found = torch.randint(0, 2, output.shape, generator=generator).float() * 2 - 1
+        root = output.detach().float().softmax(-1).sqrt()
+        found = root * (found - root * (root * found).sum(-1, keepdim=True))
     if mask is not None and output.ndim > 2 and output.shape[:2] == mask.shape:
         found *= mask.reshape(*mask.shape, *[1] * (output.ndim - 2))
     return found

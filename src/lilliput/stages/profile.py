@@ -1,16 +1,19 @@
 """The first verb: stream statistics through the model and probe what each site is worth."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from itertools import islice
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from lilliput.batches import Inputs
+from lilliput.coding import estimate_bits
 from lilliput.metrics import is_class_scores
 from lilliput.model.calls import run_with
 from lilliput.model.capture import Capture
+from lilliput.model.encodings import Encoding, Grid
 from lilliput.model.gradients import Probe, observe_gradients
 from lilliput.model.moments import Moments, small_sample
 from lilliput.model.observe import observe
@@ -22,6 +25,7 @@ from lilliput.tensor.divergence import divergence
 PROBE = QuantizeFeedback(step=0.3)  # small: the currency is linear there
 PROBE_EXAMPLES = (8, 64)
 PROBE_MACS = 1.5e11  # multiply-adds that all probes together may take
+ROW_SIDES_PAY = 0.1  # log2 of the output's loss, mean over sites
 GRADIENT_EXAMPLES = 256
 BATCH = 32
 Progress = Callable[[str, int, int], None]
@@ -125,23 +129,69 @@ def _unprobed(known: Profile, site: SiteProfile) -> SiteProfile:
 def _probe(
     task: Task, known: Profile, subset: Sequence[int], progress: Progress
 ) -> dict[str, SiteProfile]:
-    """Perturbs one site after the other and measures how far the output moves."""
+    """Perturbs one site after the other and measures how far the model's output moves."""
     batches = [b.inputs for b in task.batches(subset[: _probe_count(known)], BATCH)]
     reference = [_answer(task, {}, inputs) for inputs in batches]
     classes = is_class_scores(reference[0])
-    probed = {}
-    for done, (name, site) in enumerate(islice(known.sites.items(), None)):
-        progress("probe", done, len(known.sites))
-        encoding = PROBE.apply(known, (name,))[name]
-        moved = site.damage(known.matrix(name), site.site.matrix(encoding.decode()))
-        value = encoding.decode().to(known.parameters[name].dtype)
+
+    def moves(name: str, value: Tensor) -> float:
+        """Divergence of the output, per example, with one weight replaced."""
+        replaced = {name: value.to(known.parameters[name].dtype)}
         parts = [
-            divergence(_answer(task, {name: value}, inputs), wanted, classes=classes) * len(wanted)
+            divergence(_answer(task, replaced, inputs), wanted, classes=classes) * len(wanted)
             for inputs, wanted in zip(batches, reference, strict=True)
         ]
-        total = sum(parts) / sum(len(wanted) for wanted in reference)
-        probed[name] = replace(site, sensitivity=total / moved if moved else 0.0)
-    return probed
+        return float(sum(parts)) / sum(len(wanted) for wanted in reference)
+
+    tried: dict[str, list[_Tried]] = {}
+    for done, (name, site) in enumerate(known.sites.items()):
+        progress("probe", done, len(known.sites))
+        variants = [site] if site.output is None else [site, replace(site, output=None)]
+        tried[name] = [_try(known, variant, partial(moves, name)) for variant in variants]
+    pays = {
+        kind: _row_sides_pay(tried, kind) for kind in {s.site.kind for s in known.sites.values()}
+    }
+    return {
+        name: (variants[0] if pays[known.sites[name].site.kind] else variants[-1]).site
+        for name, variants in tried.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A site with its sensitivity, and log2 of what the output lost at equal bits."""
+
+    site: SiteProfile
+    loss: float
+
+
+def _try(known: Profile, site: SiteProfile, moves: Callable[[Tensor], float]) -> _Tried:
+    name = site.site.name
+    grid = PROBE.apply(replace(known, sites={name: site}), (name,))[name]
+    value = grid.decode()
+    moved, damage = moves(value), site.damage(known.matrix(name), site.site.matrix(value))
+    found = replace(site, sensitivity=moved / damage if damage else 0.0)
+    return _Tried(found, math.log2(max(moved, 1e-30)) + 2 * _bits_per_weight(grid))
+
+
+def _row_sides_pay(tried: Mapping[str, Sequence[_Tried]], kind: str) -> bool:
+    """Whether the output loses less where whole row sides steer the rounding.
+
+    Gradients of few examples, or errors that add up over the positions of a feature map, make them
+    misleading. One site's probe is noisy, so all of a kind are judged together.
+    """
+    gains = [
+        variants[1].loss - variants[0].loss
+        for variants in tried.values()
+        if len(variants) > 1 and variants[0].site.site.kind == kind
+    ]
+    return bool(gains) and sum(gains) / len(gains) > ROW_SIDES_PAY
+
+
+def _bits_per_weight(encoding: Encoding) -> float:
+    if not isinstance(encoding, Grid):
+        return 0.0
+    return estimate_bits(encoding.codes.numpy()) / max(1, encoding.codes.numel())
 
 
 def _probe_count(known: Profile) -> int:
