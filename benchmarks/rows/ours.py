@@ -1,28 +1,26 @@
 """Rows of ours: real packed files, measured on what the runtime answers with the artifact."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnxruntime
 import torch
 from torch import Tensor
 
-from benchmarks.models import Inputs, Subject, damage, load, outputs
+from benchmarks.models import Inputs, Subject, load, outputs
 from benchmarks.peers.parts import fp32_bytes
-from benchmarks.record import SEEDS, Record, read, versions
-from benchmarks.rows.sites import WITH_DATA, WITHOUT_DATA
+from benchmarks.record import SEEDS, Record, versions
 from benchmarks.rows.whole import SHARES
 from lilliput import Budget, Task
-from lilliput.coding import pack, unpack
+from lilliput.coding import code_bytes
+from lilliput.model.encodings import Encoding, Grid
 from lilliput.model.profiles import Profile
 from lilliput.records import Plan
 from lilliput.runs import Run, Settings, prepare
-from lilliput.runtime.weights_file import read_weights, write_weights
-from lilliput.stages.apply import apply
-from lilliput.stages.plan import Targets, Trial, plan
+from lilliput.stages.plan import Targets, plan
 from lilliput.stages.profile import profile
+from lilliput.tensor.allocation import water_filling_bits
 from lilliput.trials import Trials
 
 PROBES = 64
@@ -91,89 +89,37 @@ def whole(row: str, subject_name: str, done: Done) -> Iterator[Record]:
                     bytes=packed,
                     share=packed / fp32_bytes(subject.model),
                     errors=subject.errors(reference, outcome),
-                    details={"predicted": chosen.predicted_damage},
+                    details={
+                        "predicted": chosen.predicted_damage,
+                        "bits_above_bound": bits_above_bound(
+                            trials.profile, trials.encodings(chosen)
+                        ),
+                    },
                     versions=versions(),
                 )
 
 
-def sites(row: str, subject_name: str, peers: str, done: Done) -> Iterator[Record]:
-    """The sites alone, in files as large as the peers' (their row is `peers`).
+def bits_above_bound(known: Profile, encodings: Mapping[str, Encoding]) -> float:
+    """Mean over weights of coded bits minus those of reverse water-filling at the same damage.
 
-    Of the peers without data the one with the least error counts, of those with data each.
+    Sites without groups and with statistics count; those below 1 % of the weights do not.
     """
-    for seed in SEEDS:
-        targets = targets_of(read(peers), seed)
-        wanted = {
-            (f"lilliput as large as {peer}", setting): size
-            for (peer, setting), size in targets.items()
-            if (f"lilliput as large as {peer}", setting, seed) not in done
-        }
-        if not wanted:
+    total = count = 0.0
+    least = 0.01 * sum(site.site.size for site in known.sites.values())
+    for name, site in known.sites.items():
+        grid = encodings[name]
+        if not isinstance(grid, Grid) or site.second is None or len(site.second) > 1:
             continue
-        subject = load(subject_name, seed)
-        reference = outputs(subject.model, subject.test)
-        with tempfile.TemporaryDirectory() as scratch:
-            run = prepare(task_of(subject), Budget(), Settings(seed=seed), Path(scratch))
-            alone = SitesAlone(profiled(run).profile, subject.sites)
-        for (peer, setting), size in wanted.items():
-            chosen = plan(alone.profile, Targets(size, None, None), evaluate=alone, seed=seed)
-            packed, weights = alone.filed(chosen)
-            yield Record(
-                row=row,
-                subject=subject.name,
-                peer=peer,
-                setting=setting,
-                seed=seed,
-                bytes=packed,
-                share=packed / (4 * sum(value.numel() for value in weights.values())),
-                errors=damage(subject, weights, reference),
-                details={"predicted": chosen.predicted_damage},
-                versions=versions(),
-            )
-
-
-def targets_of(records: Sequence[Record], seed: int) -> dict[tuple[str, str], int]:
-    """(peer, setting) -> bytes of the files that ours must not exceed."""
-    own = [record for record in records if record.seed == seed]
-    found = {(r.peer, r.setting): r.bytes for r in own if r.peer in WITH_DATA}
-    for setting in {record.setting for record in own}:
-        blind = [r for r in own if r.setting == setting and r.peer in WITHOUT_DATA]
-        if blind:
-            best = min(blind, key=lambda record: record.errors["relative"])
-            found[best.peer, setting] = best.bytes
-    return dict(sorted(found.items()))
-
-
-class SitesAlone:
-    """Files that hold some sites and nothing else: what the planner is shown, and what is counted.
-
-    Args:
-        profile: Of the whole model.
-        names: The sites.
-    """
-
-    def __init__(self, profile: Profile, names: Sequence[str]) -> None:
-        some = {name: profile.sites[name] for name in names}
-        values = {name: profile.parameters[name] for name in names}
-        self.profile = replace(profile, sites=some, parameters=values)
-
-    def filed(self, chosen: Plan) -> tuple[int, dict[str, Tensor]]:
-        """Bytes of the packed file, and what is read back from it."""
-        encodings = apply(chosen, self.profile)
-        with tempfile.TemporaryDirectory() as folder:
-            plain, packed = Path(folder) / "weights.onnx", Path(folder) / "model.lilliput"
-            write_weights(self.profile.parameters, encodings, plain)
-            pack(plain, packed)
-            model, *_ = unpack(packed, Path(folder) / "unpacked")
-            return packed.stat().st_size, read_weights(model)
-
-    def sizes(self, chosen: Plan) -> Trial:
-        """Bytes of the packed file."""
-        return Trial(storage=self.filed(chosen)[0], installed=0)
-
-    def expected_drop(self, chosen: Plan) -> float:
-        """Never asked: the limit is storage."""
-        raise NotImplementedError
+        weight, value = known.matrix(name), site.site.matrix(grid.decode())
+        damage = site.damage(weight, value)
+        if site.site.size < least or damage <= 0:
+            continue
+        rows = site.weights if site.output is None else torch.linalg.eigh(site.output)
+        columns = torch.linalg.eigh(site.second[0])
+        bound = water_filling_bits(weight, damage, columns=columns, rows=rows)
+        total += 8 * code_bytes(grid.codes.numpy()) - bound * site.site.size
+        count += site.site.size
+    return total / count
 
 
 def profiled(run: Run) -> Trials:
