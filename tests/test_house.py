@@ -18,8 +18,8 @@ SOURCE = ROOT / "src" / "lilliput"
 # Each room imports only from floors below; on floors 0 and 10 only from what is named before it.
 FLOORS: dict[int, tuple[str, ...]] = {
     0: (
-        *("errors", "records", "evidence", "environment", "splits", "scoring", "usercode"),
-        *("metrics", "budget", "batches", "outputs", "task", "validation"),
+        *("errors", "records", "evidence", "environment", "progress", "splits", "scoring"),
+        *("usercode", "metrics", "budget", "batches", "outputs", "task", "validation"),
         *("bootstrap", "proportions", "power", "statistics", "ledger", "verdicts", "regressions"),
         *("folders", "plans", "continuing"),
     ),

@@ -1,4 +1,4 @@
-"""What compressing takes: seconds and memory of calibrate, plan and apply, and seconds to unpack."""
+"""What compressing takes: seconds and memory of calibrate, plan, apply; seconds to unpack."""
 
 import os
 import resource

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from lilliput.errors import CheckpointError
@@ -32,7 +32,8 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
             stored[name] = tensor.detach().cpu().contiguous().clone()
         else:
             ties[name] = twin
-    save_file(stored, path, metadata={"ties": json.dumps(ties, sort_keys=True)})
+    # As bytes: `save_file` would let nobody but its writer read the file.
+    path.write_bytes(save(stored, metadata={"ties": json.dumps(ties, sort_keys=True)}))
 
 
 def load(folder: Path | str, *, model: _Model) -> _Model:

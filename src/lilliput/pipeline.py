@@ -152,6 +152,7 @@ def _prove(run: Run, trials: Trials, plan: Plan, *, folder: Path, out: Path) -> 
             task=run.task,
             proof=run.split.proof,
             conditions=settings.conditions,
+            progress=settings.progress,
         ),
     )
     settings.progress("judge", 0, 1)

@@ -13,6 +13,7 @@ from lilliput.ledger import Ledger
 from lilliput.metrics import Metric
 from lilliput.model.capture import Capture, capture, capture_or_hooks
 from lilliput.model.hashes import state_hash
+from lilliput.progress import Progress, unseen
 from lilliput.runtime.onnx_bind import bind
 from lilliput.runtime.onnx_encode import Arithmetic
 from lilliput.runtime.onnx_export import export_original
@@ -51,7 +52,7 @@ class Settings:
     command: str = ""
     source_bytes: int | None = None
     said: Callable[[str], None] = lambda line: None
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    progress: Progress = unseen
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,12 @@ def _judge_anew(
         original = _original(task, manifest, Path(scratch))
         settings.progress("measure", 0, 1)
         measurement, evidence = measure(
-            original, out, task=task, proof=split.proof, conditions=settings.conditions
+            original,
+            out,
+            task=task,
+            proof=split.proof,
+            conditions=settings.conditions,
+            progress=settings.progress,
         )
     look = _look(out, manifest, evidence.proof_hash if evidence else "", settings=settings)
     judgement = judge(

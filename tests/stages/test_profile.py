@@ -1,5 +1,8 @@
 """The first verb on a small trained network."""
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +12,8 @@ from classifiers import Perceptron, pictures, task_of, trained
 from lilliput.errors import TaskError
 from lilliput.model.capture import capture
 from lilliput.model.hashes import model_hash, state_hash
+from lilliput.stages import profile as stage
+from lilliput.stages.plan import Targets, Trial, plan
 from lilliput.stages.profile import PROBE, PROBE_EXAMPLES, profile
 from lilliput.task import Split, Task
 
@@ -131,3 +136,40 @@ def test_nan_inside_the_model_names_the_site():
     captured = capture(task.model, task.sample(2), smallest=1)
     with pytest.raises(TaskError, match=r"NaN or infinity .*head\.weight"):
         profile(task, captured, task.split(0))
+
+
+def test_a_site_whose_probe_breaks_the_output_keeps_its_finest_grid(known):
+    name, site = next(iter(known.sites.items()))
+    broken = stage._try(known, site, lambda value: float("nan")).site
+    assert math.isfinite(broken.sensitivity) and broken.sensitivity > 1e3 * site.sensitivity
+    sites = {**known.sites, name: broken}
+    chosen = plan(replace(known, sites=sites), Targets(20_000, None, None), evaluate=Guess())
+    steps = [step.settings["step"] for step in chosen.steps if "step" in step.settings]
+    assert steps[0] == min(steps)
+
+
+class Guess:
+    """Files exactly as large as asked for."""
+
+    def sizes(self, chosen):
+        return Trial(storage=20_000, installed=20_000)
+
+    def expected_drop(self, chosen):
+        raise NotImplementedError
+
+
+def test_row_sides_stay_only_where_the_output_says_that_they_pay(known):
+    bare = replace(known.sites["first.weight"], output=None)
+    site = replace(bare, output=torch.eye(bare.site.rows))
+
+    def tried(gains):
+        return {
+            str(i): [stage._Tried(site, 1.0), stage._Tried(bare, 1.0 + gain)]
+            for i, gain in enumerate(gains)
+        }
+
+    kind = site.site.kind
+    assert stage._row_sides_pay(tried([0.9, -0.2, 0.4]), kind)
+    assert not stage._row_sides_pay(tried([0.5, -0.6, 0.1]), kind)
+    assert not stage._row_sides_pay(tried([0.9]), "embedding")
+    assert not stage._row_sides_pay({"only": [stage._Tried(bare, 1.0)]}, kind)

@@ -9,10 +9,12 @@ from lilliput.cli.line import command_line
 from lilliput.cli.options import (
     NO_BUILD,
     NO_LIMITS,
+    NO_REPLAY,
     NO_TASK,
     BuildOptions,
     FolderOptions,
     LimitOptions,
+    ReplayOptions,
     TaskOptions,
     ledger_beside,
 )
@@ -59,7 +61,7 @@ def apply(
     folder: FolderOptions,
     task: TaskOptions = NO_TASK,
     limits: LimitOptions = NO_LIMITS,
-    run: BuildOptions = NO_BUILD,
+    run: ReplayOptions = NO_REPLAY,
 ) -> int:
     """Replay a plan on a model of the same architecture: recalibrate, measure and judge anew.
 
@@ -91,7 +93,10 @@ def show_report(screen: Screen, report: "Report", out: Path) -> int:
 
 
 def _settings(
-    screen: Screen, arguments: "TaskArguments", run: BuildOptions, folder: FolderOptions
+    screen: Screen,
+    arguments: "TaskArguments",
+    run: BuildOptions | ReplayOptions,
+    folder: FolderOptions,
 ) -> "Settings":
     from lilliput.sources import source_bytes
 

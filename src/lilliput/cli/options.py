@@ -142,9 +142,7 @@ class RunOptions:
 
     def settings(self, **others: Any) -> "Settings":
         """The settings they ask for; `others` are further fields."""
-        from lilliput.runs import Settings
-
-        return Settings(**_given(self), **others)
+        return _settings(self, others)
 
 
 @Parameter(name="*", group=RUN)
@@ -155,6 +153,22 @@ class BuildOptions(RunOptions):
     arithmetic: Literal["float32", "int8"] | None = None
     """How the artifact computes; int8 by itself where memory is limited."""
     measuring: MeasureOptions = MeasureOptions()
+
+
+@Parameter(name="*", group=RUN)
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions:
+    """The same for a plan, which knows its seed."""
+
+    part: str | None = None
+    """Compress only this submodule, by its qualified name."""
+    arithmetic: Literal["float32", "int8"] | None = None
+    """How the artifact computes; int8 by itself where memory is limited."""
+    measuring: MeasureOptions = MeasureOptions()
+
+    def settings(self, **others: Any) -> "Settings":
+        """The settings they ask for; `others` are further fields."""
+        return _settings(self, others)
 
 
 @Parameter(name="*", group=OUTPUT)
@@ -184,6 +198,7 @@ NO_MEASURING = MeasureOptions()
 NO_NEW_TASK = NewTaskOptions()
 NO_RUN = RunOptions()
 NO_BUILD = BuildOptions()
+NO_REPLAY = ReplayOptions()
 
 
 def ledger_beside(target: str) -> Path | None:
@@ -210,6 +225,12 @@ def size_in_bytes(option: str, text: str) -> int:
     if limit.unit != "bytes":
         raise InputError(f"{option} {text!r} is not a size", "e.g. 4GB or 4000000")
     return int(limit.amount)
+
+
+def _settings(options: Any, others: dict[str, Any]) -> "Settings":
+    from lilliput.runs import Settings
+
+    return Settings(**_given(options), **others)
 
 
 def _given(options: Any) -> dict[str, Any]:

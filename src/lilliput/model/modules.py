@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from lilliput.model.calls import Arguments, arguments
 from lilliput.model.exporting import batch_size, run_once
 from lilliput.model.inventory import Inventory, canonical_names, weight_shapes
-from lilliput.model.ledger import Ledger, rows_of, weights_of
 from lilliput.model.modulereads import ModuleRead, reads_of
 from lilliput.model.positions import Positions
 from lilliput.model.sites import Site
+from lilliput.model.sums import Sums, rows_of, weights_of
 from lilliput.model.uses import Use
 
 _Seen = Callable[[str, nn.Module, Arguments], None]
@@ -46,11 +46,11 @@ def list_modules(model: nn.Module, inputs: Any, *, smallest: int = 256) -> Inven
     return inventory
 
 
-def observe_modules(ledger: Ledger, model: nn.Module, *, inputs: Any, mask: Tensor | None) -> None:
+def observe_modules(sums: Sums, model: nn.Module, *, inputs: Any, mask: Tensor | None) -> None:
     """Runs the model on one batch and counts, through hooks, what its sites are applied to.
 
     Args:
-        ledger: Of a capture through modules.
+        sums: Of a capture through modules.
         model: In evaluation mode, gradients off.
         inputs: One batch.
         mask: (batch, positions), or None.
@@ -62,9 +62,9 @@ def observe_modules(ledger: Ledger, model: nn.Module, *, inputs: Any, mask: Tens
         done: set[Hashable] = set()
         for read in reads_of(module, call):
             use = _use(name, read, names)
-            if use.site in ledger.sites and use.key not in done:
+            if use.site in sums.sites and use.key not in done:
                 done.add(use.key)
-                ledger.count(use, read.value, weights_of(use, read.value, positions))
+                sums.count(use, read.value, weights_of(use, read.value, positions))
 
     with _watching(model, seen):
         run_once(model, arguments(inputs))

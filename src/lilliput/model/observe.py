@@ -10,11 +10,11 @@ from lilliput.errors import TaskError
 from lilliput.model.calls import evaluating
 from lilliput.model.capture import Capture, calls_of
 from lilliput.model.graph import run_graph
-from lilliput.model.ledger import Ledger, weights_of
 from lilliput.model.modules import observe_modules
 from lilliput.model.moments import Moments
 from lilliput.model.positions import Mask, Positions, mask_of
 from lilliput.model.recurrent import applied_to
+from lilliput.model.sums import Sums, weights_of
 from lilliput.model.uses import Use
 
 
@@ -47,42 +47,42 @@ def observe(
     Raises:
         TaskError: There is no batch, or NaN or infinity flows into a site (named).
     """
-    ledger = Ledger(capture.sites, capture.uses, most_positions=most_positions)
+    sums = Sums(capture.sites, capture.uses, most_positions=most_positions)
     batch_count = 0
     with evaluating(model), torch.no_grad():
         for inputs in batches:
             batch_count += 1
             found = mask_of(mask, inputs)
             if capture.program is None:
-                observe_modules(ledger, model, inputs=inputs, mask=found)
+                observe_modules(sums, model, inputs=inputs, mask=found)
             else:
-                _observe_graph(ledger, capture, model=model, inputs=inputs, mask=found)
+                _observe_graph(sums, capture, model=model, inputs=inputs, mask=found)
     if not batch_count:
         raise TaskError("there are no calibration examples")
-    return ledger.moments()
+    return sums.moments()
 
 
 def _observe_graph(
-    ledger: Ledger, capture: Capture, *, model: nn.Module, inputs: Any, mask: Tensor | None
+    sums: Sums, capture: Capture, *, model: nn.Module, inputs: Any, mask: Tensor | None
 ) -> None:
     positions = None if mask is None else Positions(mask, capture.program)
     part, program = capture.captured(model), capture.graph
     for call in calls_of(capture, model, inputs):
-        watch = _Watch(ledger, positions)
-        run_graph(program, part, call, visit=watch.visit, at=frozenset(ledger.at))
+        watch = _Watch(sums, positions)
+        run_graph(program, part, call, visit=watch.visit, at=frozenset(sums.at))
 
 
 class _Watch:
-    """Feeds one call's values into the ledger; values that several sites read are counted once."""
+    """Feeds one call's values into the sums; values that several sites read are counted once."""
 
-    def __init__(self, ledger: Ledger, positions: Positions | None) -> None:
-        self.ledger = ledger
+    def __init__(self, sums: Sums, positions: Positions | None) -> None:
+        self.sums = sums
         self.positions = positions
         self.done: set[Hashable] = set()
 
     def visit(self, node: fx.Node, args: tuple[Any, ...], value: Any) -> Any:
         """Counts what the weights at `node` are applied to."""
-        uses = [use for use in self.ledger.at[node.name] if use.key not in self.done]
+        uses = [use for use in self.sums.at[node.name] if use.key not in self.done]
         derived = _derived(node, args, uses)
         for use in uses:
             if use.key not in self.done:
@@ -91,7 +91,7 @@ class _Watch:
                 if source is None:
                     source = _given(use, node, args)
                 weights = weights_of(use, source, self.positions)
-                self.ledger.count(use, source, weights)
+                self.sums.count(use, source, weights)
         return value
 
 

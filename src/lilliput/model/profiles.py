@@ -67,9 +67,9 @@ class SiteProfile:
             weight: (rows, columns).
             replaced: (rows, columns).
         """
-        return self.damage_of(weight, replaced, slice(None))
+        return self.damage_of(weight, replaced, rows=slice(None))
 
-    def damage_of(self, weight: Tensor, replaced: Tensor, rows: Tensor | slice) -> float:
+    def damage_of(self, weight: Tensor, replaced: Tensor, *, rows: Tensor | slice) -> float:
         """The same for some rows, of whole groups, in their order."""
         if self.second is None:
             lost = (weight - replaced).square().sum(1)

@@ -16,6 +16,7 @@ from lilliput.errors import InternalError
 from lilliput.evidence import Evidence
 from lilliput.folders import CODES, PACKED, RUNNABLE, read_manifest
 from lilliput.metrics import Metric, predicted_classes, score_rows
+from lilliput.progress import Progress, unseen
 from lilliput.records import Latency, Measurement, Sizes
 from lilliput.runtime.interleaved import (
     Opener,
@@ -65,6 +66,7 @@ def measure(
     task: Task,
     proof: Sequence[int],
     conditions: Conditions | None = None,
+    progress: Progress = unseen,
 ) -> tuple[Measurement, Evidence | None]:
     """Scores, sizes, memory and latency of the original's ONNX export and of the artifact.
 
@@ -75,6 +77,7 @@ def measure(
         task: Examples and metric.
         proof: Examples that judge, by their places in the task.
         conditions: Batch size, threads, effort.
+        progress: Told the stage, steps done and steps in all.
 
     Returns:
         The measurement, and the rows of both files on the same examples; None without examples.
@@ -92,16 +95,15 @@ def measure(
         start, empty = _starters(manifest.kind, task, conditions, Path(scratch))
         openers = partial(start, paths[0]), partial(start, paths[1])
         with openers[0]() as before, openers[1]() as after:
-            scores, evidence = _score((before, after), task, proof, conditions)
+            scores, evidence = _score((before, after), task, proof, conditions, progress)
+            progress("latency", 0, 1)
             latency = latency_turns((before, after), batch, seconds=conditions.seconds)
+        progress("memory", 0, 1)
         memory = memory_turns(openers, batch, empty, rounds=conditions.memory_rounds)
     single = _typical_batch(task, proof, 1) if manifest.kind == "onnx" else None
     costs = [
-        _costs(*turns, conditions)
-        for turns in (
-            (latency.original, memory.original),
-            (latency.artifact, memory.artifact),
-        )
+        _costs(latency.original, memory.original, conditions),
+        _costs(latency.artifact, memory.artifact, conditions),
     ]
     costs[1]["storage_bytes"] = (folder / PACKED).stat().st_size
     sizes = [
@@ -136,7 +138,11 @@ def _starters(
 
 
 def _score(
-    workers: tuple[Worker, Worker], task: Task, proof: Sequence[int], conditions: Conditions
+    workers: tuple[Worker, Worker],
+    task: Task,
+    proof: Sequence[int],
+    conditions: Conditions,
+    progress: Progress,
 ) -> tuple[tuple[float, float] | tuple[None, None], Evidence | None]:
     """Runs both files over the proof examples; one batch is in memory at a time."""
     if not len(proof):
@@ -144,7 +150,9 @@ def _score(
     metric: Metric | None = None
     answers = _Answers()
     place = _output_place(task, proof)
-    for batch, outputs in _both(workers, task.batches(proof, conditions.scoring_batch), place):
+    batches, steps = task.batches(proof, conditions.scoring_batch), len(proof)
+    for done, (batch, outputs) in enumerate(_both(workers, batches, place)):
+        progress("measure", done * conditions.scoring_batch, steps)
         metric = metric or task.resolve_metric(outputs[0])
         answers.add(metric, batch, outputs, task)
     if metric is None:

@@ -18,6 +18,7 @@ from lilliput.model.gradients import Probe, observe_gradients
 from lilliput.model.moments import Moments, small_sample
 from lilliput.model.observe import observe
 from lilliput.model.profiles import NO_FOLDING, Folding, Profile, SiteProfile, site_profile
+from lilliput.progress import Progress, unseen
 from lilliput.task import Split, Task
 from lilliput.techniques import QuantizeFeedback
 from lilliput.tensor.divergence import divergence
@@ -26,9 +27,9 @@ PROBE = QuantizeFeedback(step=0.3)  # small: the currency is linear there
 PROBE_EXAMPLES = (8, 64)
 PROBE_MACS = 1.5e11  # multiply-adds that all probes together may take
 ROW_SIDES_PAY = 0.1  # log2 of the output's loss, mean over sites
+BROKEN = 1e6  # divergence where the output is no number any more: the site keeps its finest grid
 GRADIENT_EXAMPLES = 256
 BATCH = 32
-Progress = Callable[[str, int, int], None]
 
 
 def profile(
@@ -38,7 +39,7 @@ def profile(
     *,
     folding: Folding = NO_FOLDING,
     seed: int = 0,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = unseen,
 ) -> Profile:
     """Statistics of every site from the calibration examples, and one probe each.
 
@@ -170,6 +171,7 @@ def _try(known: Profile, site: SiteProfile, moves: Callable[[Tensor], float]) ->
     grid = PROBE.apply(replace(known, sites={name: site}), (name,))[name]
     value = grid.decode()
     moved, damage = moves(value), site.damage(known.matrix(name), site.site.matrix(value))
+    moved = moved if math.isfinite(moved) else BROKEN
     found = replace(site, sensitivity=moved / damage if damage else 0.0)
     return _Tried(found, math.log2(max(moved, 1e-30)) + 2 * _bits_per_weight(grid))
 

@@ -5,21 +5,21 @@ from pydantic import ValidationError
 from lilliput.errors import PlanError
 from lilliput.records import Step
 from lilliput.techniques.base import Family, Option, Technique
+from lilliput.techniques.fields import Fields
 from lilliput.techniques.quantize_feedback import QuantizeFeedback
 from lilliput.techniques.quantize_float16 import QuantizeFloat16
 from lilliput.techniques.quantize_round import QuantizeRound
-from lilliput.techniques.settings import Settings
 
-TABLE: tuple[type[Settings], ...] = (QuantizeFeedback, QuantizeFloat16, QuantizeRound)
+TABLE: tuple[type[Fields], ...] = (QuantizeFeedback, QuantizeFloat16, QuantizeRound)
 
 __all__ = [
     "TABLE",
     "Family",
+    "Fields",
     "Option",
     "QuantizeFeedback",
     "QuantizeFloat16",
     "QuantizeRound",
-    "Settings",
     "Technique",
     "from_step",
 ]

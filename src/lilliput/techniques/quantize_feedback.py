@@ -13,8 +13,8 @@ from lilliput.coding import estimate_bits
 from lilliput.model.encodings import Encoding
 from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.techniques.base import Family, Option
+from lilliput.techniques.fields import Fields
 from lilliput.techniques.grid_storage import INT8_LARGEST, as_grid
-from lilliput.techniques.settings import Settings
 from lilliput.tensor.feedback import RowFactor, feedback_codes, row_factor
 from lilliput.tensor.second_order import inverse_factor
 
@@ -31,7 +31,7 @@ OCTAVE_PARTS = 4  # row steps lie on a grid of quarter octaves, so that they cos
 Trial = tuple[float, float, float, int]  # step, damage, bits per weight, largest code
 
 
-class QuantizeFeedback(Settings):
+class QuantizeFeedback(Fields):
     """Rounds onto a uniform grid; columns and rows still to come absorb the error.
 
     The grid is unbounded and its codes are entropy-coded, so size is set by the step alone.
@@ -106,7 +106,7 @@ class QuantizeFeedback(Settings):
         codes = self._codes(sample.weight, factor, rows, columns, sample.row_factor)
         value = codes * rows[:, None]
         value = value if columns is None else value * columns
-        damage = known.damage_of(sample.weight, value, sample.rows) / len(value)
+        damage = known.damage_of(sample.weight, value, rows=sample.rows) / len(value)
         bits = estimate_bits(codes.numpy()) / codes.numel()
         return self.step, damage * known.site.rows, bits, int(codes.abs().max())
 

@@ -9,12 +9,12 @@ from torch import Tensor
 from lilliput.model.encodings import Dense, Encoding
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Family, Option
-from lilliput.techniques.settings import Settings
+from lilliput.techniques.fields import Fields
 
 SMALLEST = 2.0**-14  # smaller numbers lose precision in half precision
 
 
-class QuantizeFloat16(Settings):
+class QuantizeFloat16(Fields):
     """Rounds to what half precision holds exactly; the type stays, so any runtime can read it.
 
     A parameter in which a number is too large, or too small to keep 11 bits, is left alone.

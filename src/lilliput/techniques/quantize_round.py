@@ -9,12 +9,12 @@ from lilliput.coding import estimate_bits
 from lilliput.model.encodings import Encoding
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Family, Option
+from lilliput.techniques.fields import Fields
 from lilliput.techniques.grid_storage import as_grid
-from lilliput.techniques.settings import Settings
 from lilliput.tensor.grids import absolute_maximum_steps, round_to_grid
 
 
-class QuantizeRound(Settings):
+class QuantizeRound(Fields):
     """Rounds every weight to the nearest of 2**bits - 1 points per row. Needs no data.
 
     Attributes:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from lilliput.records import Step
 
 
-class Settings(BaseModel):
+class Fields(BaseModel):
     """Keyword-only, frozen; a misspelt field is an error, and so is a value of another type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

@@ -14,7 +14,7 @@ from lilliput.model.sites import Site
 from lilliput.model.uses import Use
 
 
-class Ledger:
+class Sums:
     """Sums per key; uses with the same key share one accumulator."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Ledger:
             gram.add(rows, None if weights is None else weights[which])
 
     def moments(self) -> dict[str, Moments]:
-        """What was gathered, per site. Ends the ledger: its sums become float32 one at a time."""
+        """What was gathered, per site. Ends the gathering: sums become float32 one at a time."""
         for gram in self.grams.values():
             gram.second = gram.second.float()
         return {name: self._moments_of(site) for name, site in self.sites.items()}
