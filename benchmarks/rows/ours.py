@@ -20,6 +20,7 @@ from lilliput.records import Plan
 from lilliput.runs import Run, Settings, prepare
 from lilliput.stages.plan import Targets, plan
 from lilliput.stages.profile import profile
+from lilliput.stages.recentre import Recentring
 from lilliput.tensor.allocation import water_filling_bits
 from lilliput.trials import Trials
 
@@ -132,6 +133,7 @@ def profiled(run: Run) -> Trials:
         metric=None,
         search=run.split.search,
         proof_size=0,
+        recentring=Recentring.of(run.task, known, run.split),
     )
 
 

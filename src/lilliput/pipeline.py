@@ -25,6 +25,7 @@ from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
 from lilliput.stages.measure import measure
 from lilliput.stages.plan import plan
 from lilliput.stages.profile import profile
+from lilliput.stages.recentre import Recentring
 from lilliput.stages.report import report
 from lilliput.stages.verify import verify_answers
 from lilliput.task import Task
@@ -135,6 +136,7 @@ def _trials(run: Run, known: Profile) -> Trials:
         search=run.split.search,
         proof_size=len(run.split.proof),
         relative=bool(run.allowed_drop and run.allowed_drop[1]),
+        recentring=Recentring.of(run.task, known, run.split),
     )
 
 

@@ -15,6 +15,7 @@ from lilliput.model.profiles import Profile
 from lilliput.records import Plan
 from lilliput.stages.apply import apply
 from lilliput.stages.plan import Trial
+from lilliput.stages.recentre import Recentring
 from lilliput.statistics import Bound, drop_bound, is_binary, relative_drop_bound
 from lilliput.task import Task
 
@@ -37,6 +38,7 @@ class Trials:
         search: Examples that may steer.
         proof_size: How many examples will prove.
         relative: The drop is limited relative to the original's score.
+        recentring: Gives the output its mean back, where a bias can.
         asked: How often the search examples were asked so far.
     """
 
@@ -47,6 +49,7 @@ class Trials:
     search: Sequence[int]
     proof_size: int
     relative: bool = False
+    recentring: Recentring | None = None
     asked: int = 0
     _last: tuple[str, dict[str, Encoding]] | None = None
     _sizes: dict[str, Trial] = field(default_factory=dict)
@@ -56,7 +59,10 @@ class Trials:
         """What the plan turns the weights into; the last plan's are kept."""
         key = _key(plan)
         if self._last is None or self._last[0] != key:
-            self._last = (key, self.form.completed(apply(plan, self.profile)))
+            encodings = apply(plan, self.profile)
+            if self.recentring is not None:
+                encodings = self.recentring(encodings)
+            self._last = (key, self.form.completed(encodings))
         return self._last[1]
 
     def sizes(self, plan: Plan) -> Trial:
