@@ -36,6 +36,7 @@ class Findings:
         fidelity: PyTorch's compressed model against the artifact; None without examples.
         warnings: Lines for the reader.
         trials: How often the search examples were asked while planning.
+        recentred: Whether the last bias was moved, for which the calibration examples were asked.
     """
 
     profile: Profile
@@ -47,6 +48,7 @@ class Findings:
     fidelity: Fidelity | None
     warnings: tuple[str, ...]
     trials: int = 0
+    recentred: bool = False
 
 
 def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Path) -> Report:
@@ -99,7 +101,7 @@ def _looks(run: Run, found: Findings, look: int) -> dict[str, int]:
     """How often each subset was used: statistics and gradients, probes and trials, verdicts."""
     search = bool(run.split.search)
     return {
-        "calibration": 2 if run.split.calibration else 0,
+        "calibration": (2 + found.recentred) if run.split.calibration else 0,
         "search": (1 + found.trials + (found.fidelity is not None)) if search else 0,
         "proof": look if run.split.proof else 0,
     }

@@ -182,6 +182,7 @@ def _prove(run: Run, trials: Trials, plan: Plan, *, folder: Path, out: Path) -> 
             dict.fromkeys((*run.task.notes, *run.notes, *known.warnings, *exported.warnings))
         ),
         trials=trials.asked,
+        recentred=trials.recentring is not None,
     )
     result = assemble(run, found, drop=drop, look=look.number, out=out)
     settings.progress("report", 0, 1)
