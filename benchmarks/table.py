@@ -16,28 +16,58 @@ from benchmarks.record import RESULTS, Record, read
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ("README.md", "docs/benchmarks.md")
 BLOCK = re.compile(r"(<!-- benchmarks:([\w ]+?) -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
-WORDS = {"relative": "relative error", "kl": "KL", "root_kl": "√KL"}
+# What is shown of a record's errors and details: name -> (heading, scale, decimals).
+WORDS = {
+    "relative": ("relative error", 1, 3),
+    "kl": ("KL", 1, 3),
+    "root_kl": ("√KL", 1, 3),
+    "drop": ("drop × 100", 100, 2),
+    "upper": ("upper bound × 100", 100, 2),
+    "flips": ("flips", 1, 0),
+    "proved": ("proved", 1, 0),
+    "bits_above_bound": ("bits above the bound", 1, 3),
+    "seconds": ("seconds", 1, 0),
+    "memory_bytes": ("memory, GB", 1e-9, 2),
+    "unpack_seconds": ("seconds to unpack", 1, 2),
+    "decibels": ("fidelity, dB", 1, 0),
+}
 
 
 def table(records: Sequence[Record]) -> str:
     """Markdown: one line per (setting, peer), the median over seeds and (lowest to highest)."""
-    names = [name for name in records[0].errors if name in WORDS]
+    names = [name for name in WORDS if any(_value(record, name) is not None for record in records)]
+    headings = " | ".join(WORDS[name][0] for name in names)
     lines = [
-        "| setting | what | % of fp32 bytes | " + " | ".join(WORDS[name] for name in names) + " |",
+        f"| setting | what | % of fp32 bytes | {headings} |",
         "|---|---|---:|" + "---:|" * len(names),
     ]
     for (setting, peer), group in sorted(_groups(records).items(), key=_order):
-        cells = [spread([record.errors[name] for record in group]) for name in names]
+        cells = [_cell(group, name) for name in names]
         share = 100 * median(record.share for record in group)
         lines.append(f"| {setting} | {peer} | {share:.2f} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], decimals: int = 3) -> str:
     """Median and, in brackets, lowest and highest."""
-    if len(values) == 1:
-        return f"{values[0]:.3f}"
-    return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+    low, middle, high = (f"{v:.{decimals}f}" for v in (min(values), median(values), max(values)))
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
+
+
+def _value(record: Record, name: str) -> float | None:
+    value = record.errors.get(name, record.details.get(name))
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _cell(group: Sequence[Record], name: str) -> str:
+    """How many were proved; of anything else the median with its spread."""
+    _, scale, decimals = WORDS[name]
+    values = [scale * value for record in group if (value := _value(record, name)) is not None]
+    if not values:
+        return "–"
+    if name == "proved":
+        return f"{sum(values):.0f} of {len(values)}"
+    return spread(values, decimals)
 
 
 def rewrite(text: str, folder: Path = RESULTS) -> str:
@@ -59,9 +89,9 @@ def _groups(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
 
 def _order(entry: tuple[tuple[str, str], list[Record]]) -> tuple[float, float]:
     (setting, _), group = entry
-    first = next(iter(group[0].errors))
-    size = float(re.sub(r"\D", "", setting) or 0)
-    return -size, -median(record.errors[first] for record in group)
+    first = next(iter(group[0].errors), None)
+    size = float(re.sub(r"[^\d.]", "", setting) or 0)
+    return -size, -median(record.errors[first] if first else 0.0 for record in group)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -81,6 +81,7 @@ def _record(row: str, kind: str, storage: str, task: Task) -> Record:
             "metric": found.drop.metric if found.drop else None,
             "upper": found.drop.upper if found.drop else None,
             "verdict": found.verdict,
+            "proved": found.verdict == "proved",
             "installed_share": (artifact.installed_bytes or 0) / (original.installed_bytes or 1),
             "decibels": found.fidelity.decibels if found.fidelity else None,
             "seconds": found.seconds,

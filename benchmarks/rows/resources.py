@@ -49,9 +49,9 @@ def measure(row: str, subject_name: str, done: Done) -> Iterator[Record]:
                 share=(out / "model.lilliput").stat().st_size / fp32_bytes(subject.model),
                 errors={},
                 details={
-                    "calibrate_plan_apply_seconds": round(seconds, 1),
+                    "seconds": round(seconds, 1),
                     "unpack_seconds": round(time.perf_counter() - started, 2),
-                    "peak_bytes": peak,
+                    "memory_bytes": peak,
                     "processors": os.cpu_count(),
                 },
                 versions=versions(),

@@ -33,3 +33,22 @@ def test_rows_without_results_say_so(tmp_path):
 
 def test_one_value_has_no_spread():
     assert spread([0.1234]) == "0.123"
+
+
+def test_details_are_columns_where_anybody_has_them(tmp_path):
+    for seed, (proved, upper) in enumerate([(True, 0.004), (False, 0.012), (True, 0.006)]):
+        details = {"proved": proved, "flips": 200 + seed, "note": "not shown"}
+        errors = {"upper": upper}
+        append(Record("row", "net", "ours", "9.0%", seed, 100, 0.09, errors, details), tmp_path)
+    append(Record("row", "net", "plain", "9.0%", 0, 100, 0.09, {"upper": 0.5}), tmp_path)
+    append(Record("row", "net", "bare", "6.5%", 0, 100, 0.09, {}, {"seconds": 61.4}), tmp_path)
+    filled = rewrite("<!-- benchmarks:row -->\n<!-- /benchmarks -->\n", tmp_path)
+    lines = filled.splitlines()[1:-1]
+    assert lines[0] == (
+        "| setting | what | % of fp32 bytes | upper bound × 100 | flips | proved | seconds |"
+    )
+    assert lines[2:] == [
+        "| 9.0% | plain | 9.00 | 50.00 | – | – | – |",
+        "| 9.0% | ours | 9.00 | 0.60 (0.40 to 1.20) | 201 (200 to 202) | 2 of 3 | – |",
+        "| 6.5% | bare | 9.00 | – | – | – | 61 |",
+    ]
