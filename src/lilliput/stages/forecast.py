@@ -10,6 +10,7 @@ from lilliput.budget import Limit
 from lilliput.ledger import Look
 from lilliput.metrics import Metric
 from lilliput.model.capture import Capture
+from lilliput.model.gradients import MOST_ENTRIES
 from lilliput.power import examples_needed, proof_power, smallest_provable_drop
 from lilliput.task import Split, Task, evaluating
 
@@ -77,13 +78,15 @@ def _seconds(task: Task, captured: Capture, split: Split) -> float:
         for batch in task.batches(subset, 32):
             task.run(model, batch.inputs)
         each = (time.perf_counter() - started) / len(subset)
-    examples = 2 * len(split.calibration) + PROBED * len(captured.sites) + 2 * len(split.proof)
+    probes = 2 * PROBED * len(captured.sites)
+    examples = 4 * len(split.calibration) + probes + 2 * len(split.proof)
     return seconds + each * examples
 
 
 def _memory(captured: Capture) -> int:
-    """Weights a few times over, second moments and their factors, and the runtime."""
+    """Weights a few times over, both sides of the metric and their factors, and the runtime."""
     moments = sum(4 * 3 * site.groups * site.columns**2 for site in captured.sites.values())
+    moments += 4 * 3 * min(MOST_ENTRIES, sum(site.rows**2 for site in captured.sites.values()))
     largest = max((site.size for site in captured.sites.values()), default=0)
     return round(0.6e9 + 4 * 3 * captured.parameters + moments + 4 * 4 * largest)
 
