@@ -135,6 +135,14 @@ def test_a_request_to_end_is_an_interrupt(call, monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """As in a shell's foreground; a job in its background is told to ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class Interrupted:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
@@ -154,6 +162,7 @@ def in_a_callback(words):
 
 
 @pytest.mark.parametrize("work", [in_a_destructor, in_a_callback])
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_an_interrupt_that_was_dropped_arrives_again(call, monkeypatch, work):
     monkeypatch.setattr(door, "_run", work)
     said = call("doctor")
