@@ -165,4 +165,4 @@ def _nearest(name: str, among: list[str]) -> str:
 
 
 def _article(kind: str) -> str:
-    return f"{'an' if kind[0].lower() in 'aeiou' and kind != 'unknown' else 'a'} {kind} file"
+    return f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind} file"
