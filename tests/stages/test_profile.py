@@ -163,13 +163,17 @@ def test_row_sides_stay_only_where_the_output_says_that_they_pay(known):
     site = replace(bare, output=torch.eye(bare.site.rows))
 
     def tried(gains):
-        return {
-            str(i): [stage._Tried(site, 1.0), stage._Tried(bare, 1.0 + gain)]
-            for i, gain in enumerate(gains)
-        }
+        return [(stage._Tried(site, 1.0), stage._Tried(bare, 1.0 + gain)) for gain in gains]
 
-    kind = site.site.kind
-    assert stage._row_sides_pay(tried([0.9, -0.2, 0.4]), kind)
-    assert not stage._row_sides_pay(tried([0.5, -0.6, 0.1]), kind)
-    assert not stage._row_sides_pay(tried([0.9]), "embedding")
-    assert not stage._row_sides_pay({"only": [stage._Tried(bare, 1.0)]}, kind)
+    assert stage._row_sides_pay(tried([0.9, -0.2, 0.4]))
+    assert not stage._row_sides_pay(tried([0.5, -0.6, 0.1]))
+
+
+@pytest.mark.parametrize("voters", [1, 24])
+@pytest.mark.parametrize("pays", [True, False])
+def test_one_vote_holds_for_all_sites_of_a_kind(task, monkeypatch, pays, voters):
+    monkeypatch.setattr(stage, "VOTERS", voters)
+    monkeypatch.setattr(stage, "_row_sides_pay", lambda tried: pays)
+    found = profiled(task).sites.values()
+    assert all(site.sensitivity > 0 for site in found)
+    assert [site.output is not None for site in found] == [pays] * 4

@@ -12,6 +12,7 @@ from lilliput.metrics import Metric
 from lilliput.model.capture import Capture
 from lilliput.model.gradients import MOST_ENTRIES
 from lilliput.power import examples_needed, proof_power, smallest_provable_drop
+from lilliput.stages.profile import VOTERS, probe_count
 from lilliput.task import Split, Task, evaluating
 
 PROBED = 64  # examples per probe
@@ -78,7 +79,9 @@ def _seconds(task: Task, captured: Capture, split: Split) -> float:
         for batch in task.batches(subset, 32):
             task.run(model, batch.inputs)
         each = (time.perf_counter() - started) / len(subset)
-    probes = 2 * PROBED * len(captured.sites)
+    probes = (len(captured.sites) + VOTERS) * probe_count(
+        sum(captured.macs.values()), len(captured.sites)
+    )
     examples = 4 * len(split.calibration) + probes + 2 * len(split.proof)
     return seconds + each * examples
 

@@ -26,6 +26,7 @@ from lilliput.tensor.divergence import divergence
 PROBE = QuantizeFeedback(step=0.3)  # small: the currency is linear there
 PROBE_EXAMPLES = (8, 64)
 PROBE_MACS = 1.5e11  # multiply-adds that all probes together may take
+VOTERS = 24  # sites of a kind that say whether whole row sides pay
 ROW_SIDES_PAY = 0.1  # log2 of the output's loss, mean over sites
 BROKEN = 1e6  # divergence where the output is no number any more: the site keeps its finest grid
 GRADIENT_EXAMPLES = 256
@@ -131,7 +132,9 @@ def _probe(
     task: Task, known: Profile, subset: Sequence[int], progress: Progress
 ) -> dict[str, SiteProfile]:
     """Perturbs one site after the other and measures how far the model's output moves."""
-    batches = [b.inputs for b in task.batches(subset[: _probe_count(known)], BATCH)]
+    macs = sum(site.macs or 0 for site in known.sites.values())
+    count = probe_count(macs, len(known.sites))
+    batches = [b.inputs for b in task.batches(subset[:count], BATCH)]
     reference = [_answer(task, {}, inputs) for inputs in batches]
     classes = is_class_scores(reference[0])
 
@@ -144,18 +147,31 @@ def _probe(
         ]
         return float(sum(parts)) / sum(len(wanted) for wanted in reference)
 
-    tried: dict[str, list[_Tried]] = {}
-    for done, (name, site) in enumerate(known.sites.items()):
-        progress("probe", done, len(known.sites))
-        variants = [site] if site.output is None else [site, replace(site, output=None)]
-        tried[name] = [_try(known, variant, partial(moves, name)) for variant in variants]
-    pays = {
-        kind: _row_sides_pay(tried, kind) for kind in {s.site.kind for s in known.sites.values()}
-    }
-    return {
-        name: (variants[0] if pays[known.sites[name].site.kind] else variants[-1]).site
-        for name, variants in tried.items()
-    }
+    chosen, probed = _with_row_sides(known, moves, progress)
+    for done, (name, site) in enumerate(chosen.items()):
+        progress("probe", done, len(chosen))
+        if name not in probed:
+            probed[name] = _try(known, site, partial(moves, name)).site
+    return {name: probed[name] for name in known.sites}
+
+
+def _with_row_sides(
+    known: Profile, moves: Callable[[str, Tensor], float], progress: Progress
+) -> tuple[dict[str, SiteProfile], dict[str, SiteProfile]]:
+    """All sites, whole row sides only where they pay; and those of them that were probed for it."""
+    chosen, probed = dict(known.sites), {}
+    able = {name: site for name, site in chosen.items() if site.output is not None}
+    for kind in sorted({site.site.kind for site in able.values()}):
+        names = [name for name, site in able.items() if site.site.kind == kind]
+        tried = {}
+        for name in names[:: -(-len(names) // VOTERS)]:
+            progress("compare", len(tried), min(VOTERS, len(names)))
+            tried[name] = _both(known, able[name], partial(moves, name))
+        pays = _row_sides_pay(list(tried.values()))
+        probed |= {name: (whole if pays else bare).site for name, (whole, bare) in tried.items()}
+        if not pays:
+            chosen |= {name: replace(able[name], output=None) for name in names}
+    return chosen, probed
 
 
 @dataclass(frozen=True)
@@ -176,18 +192,21 @@ def _try(known: Profile, site: SiteProfile, moves: Callable[[Tensor], float]) ->
     return _Tried(found, math.log2(max(moved, 1e-30)) + 2 * _bits_per_weight(grid))
 
 
-def _row_sides_pay(tried: Mapping[str, Sequence[_Tried]], kind: str) -> bool:
+def _both(
+    known: Profile, site: SiteProfile, moves: Callable[[Tensor], float]
+) -> tuple[_Tried, _Tried]:
+    """With its whole row side, and with its diagonal alone."""
+    return _try(known, site, moves), _try(known, replace(site, output=None), moves)
+
+
+def _row_sides_pay(tried: Sequence[tuple[_Tried, _Tried]]) -> bool:
     """Whether the output loses less where whole row sides steer the rounding.
 
     Gradients of few examples, or errors that add up over the positions of a feature map, make them
-    misleading. One site's probe is noisy, so all of a kind are judged together.
+    misleading. One site's probe is noisy, so sites of a kind are judged together.
     """
-    gains = [
-        variants[1].loss - variants[0].loss
-        for variants in tried.values()
-        if len(variants) > 1 and variants[0].site.site.kind == kind
-    ]
-    return bool(gains) and sum(gains) / len(gains) > ROW_SIDES_PAY
+    gains = [bare.loss - whole.loss for whole, bare in tried]
+    return sum(gains) / len(gains) > ROW_SIDES_PAY
 
 
 def _bits_per_weight(encoding: Encoding) -> float:
@@ -196,10 +215,15 @@ def _bits_per_weight(encoding: Encoding) -> float:
     return estimate_bits(encoding.codes.numpy()) / max(1, encoding.codes.numel())
 
 
-def _probe_count(known: Profile) -> int:
-    """Examples per probe: fewer for a model that is dear to run, so that profiling stays quick."""
-    each = sum(site.macs or 0 for site in known.sites.values()) * max(1, len(known.sites))
+def probe_count(macs: float, sites: int) -> int:
+    """Examples per probe: fewer for a model that is dear to run, so that profiling stays quick.
+
+    Args:
+        macs: Multiply-adds of one example.
+        sites: How many are probed.
+    """
     fewest, most = PROBE_EXAMPLES
+    each = macs * max(1, sites)
     return most if not each else int(min(most, max(fewest, PROBE_MACS / each)))
 
 
