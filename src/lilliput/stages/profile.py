@@ -159,11 +159,12 @@ def _with_row_sides(
     known: Profile, moves: Callable[[str, Tensor], float], progress: Progress
 ) -> tuple[dict[str, SiteProfile], dict[str, SiteProfile]]:
     """All sites, whole row sides only where they pay; and those of them that were probed for it."""
-    chosen, probed = dict(known.sites), {}
+    chosen = dict(known.sites)
+    probed: dict[str, SiteProfile] = {}
     able = {name: site for name, site in chosen.items() if site.output is not None}
     for kind in sorted({site.site.kind for site in able.values()}):
         names = [name for name, site in able.items() if site.site.kind == kind]
-        tried = {}
+        tried: dict[str, tuple[_Tried, _Tried]] = {}
         for name in names[:: -(-len(names) // VOTERS)]:
             progress("compare", len(tried), min(VOTERS, len(names)))
             tried[name] = _both(known, able[name], partial(moves, name))
