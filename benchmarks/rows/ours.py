@@ -75,7 +75,7 @@ def whole(row: str, subject_name: str, done: Done) -> Iterator[Record]:
         subject = load(subject_name, seed)
         reference = outputs(subject.model, subject.test)
         with tempfile.TemporaryDirectory() as scratch:
-            run = prepare(task_of(subject), Budget(), Settings(seed=seed), Path(scratch))
+            run = prepared(subject, seed, Path(scratch))
             trials = profiled(run)
             for share in wanted:
                 target = share * fp32_bytes(subject.model)
@@ -121,6 +121,11 @@ def bits_above_bound(known: Profile, encodings: Mapping[str, Encoding]) -> float
         total += 8 * code_bytes(grid.codes.numpy()) - bound * site.site.size
         count += site.site.size
     return total / count
+
+
+def prepared(subject: Subject, seed: int, scratch: Path) -> Run:
+    """The subject as a run, its model captured and exported into `scratch`."""
+    return prepare(task_of(subject), Budget(), Settings(seed=seed), scratch)
 
 
 def profiled(run: Run) -> Trials:

@@ -10,11 +10,9 @@ from pathlib import Path
 from benchmarks.models import load
 from benchmarks.peers.parts import fp32_bytes
 from benchmarks.record import SEEDS, Record, versions
-from benchmarks.rows.ours import Done, profiled, task_of
+from benchmarks.rows.ours import Done, prepared, profiled
 from benchmarks.rows.whole import SHARES
-from lilliput import Budget
 from lilliput.coding import unpack
-from lilliput.runs import Settings, prepare
 from lilliput.stages.plan import Targets, plan
 
 
@@ -26,7 +24,7 @@ def measure(row: str, subject_name: str, done: Done) -> Iterator[Record]:
             continue
         subject = load(subject_name, seed)
         with tempfile.TemporaryDirectory() as scratch:
-            run = prepare(task_of(subject), Budget(), Settings(seed=seed), Path(scratch))
+            run = prepared(subject, seed, Path(scratch))
             started = time.perf_counter()
             trials = profiled(run)
             target = SHARES[1] * fp32_bytes(subject.model)

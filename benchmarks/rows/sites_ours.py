@@ -9,13 +9,11 @@ from torch import Tensor
 
 from benchmarks.models import damage, load, outputs
 from benchmarks.record import SEEDS, Record, read, versions
-from benchmarks.rows.ours import Done, profiled, task_of
+from benchmarks.rows.ours import Done, prepared, profiled
 from benchmarks.rows.sites import WITH_DATA, WITHOUT_DATA
-from lilliput import Budget
 from lilliput.coding import pack, unpack
 from lilliput.model.profiles import Profile
 from lilliput.records import Plan
-from lilliput.runs import Settings, prepare
 from lilliput.runtime.weights_file import read_weights, write_weights
 from lilliput.stages.apply import apply
 from lilliput.stages.plan import Targets, Trial, plan
@@ -38,7 +36,7 @@ def measure(row: str, subject_name: str, peers: str, done: Done) -> Iterator[Rec
         subject = load(subject_name, seed)
         reference = outputs(subject.model, subject.test)
         with tempfile.TemporaryDirectory() as scratch:
-            run = prepare(task_of(subject), Budget(), Settings(seed=seed), Path(scratch))
+            run = prepared(subject, seed, Path(scratch))
             alone = SitesAlone(profiled(run).profile, subject.sites)
         for (peer, setting), size in wanted.items():
             chosen = plan(alone.profile, Targets(size, None, None), evaluate=alone, seed=seed)

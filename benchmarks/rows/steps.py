@@ -14,9 +14,7 @@ from benchmarks.peers.parts import fp32_bytes
 from benchmarks.record import SEEDS, Record, versions
 from benchmarks.rows import ours
 from benchmarks.rows.whole import SHARES
-from lilliput import Budget
 from lilliput.model.encodings import Encoding, Grid
-from lilliput.runs import Settings, prepare
 from lilliput.stages.plan import Targets, plan
 
 PEER = "nncodec_our_steps"
@@ -46,9 +44,7 @@ def measure(row: str, subject_name: str, done: ours.Done) -> Iterator[Record]:
         reference = outputs(subject.model, subject.test)
         original = fp32_bytes(subject.model)
         with tempfile.TemporaryDirectory() as scratch:
-            trials = ours.profiled(
-                prepare(ours.task_of(subject), Budget(), Settings(seed=seed), Path(scratch))
-            )
+            trials = ours.profiled(ours.prepared(subject, seed, Path(scratch)))
             for share in wanted:
                 target = int(share * original)
                 chosen = plan(trials.profile, Targets(target, None, None), evaluate=trials)
