@@ -9,8 +9,8 @@ import numpy as np
 
 from lilliput.forms import Form
 from lilliput.metrics import Metric, score_rows
-from lilliput.model.calls import run_with
-from lilliput.model.encodings import Encoding
+from lilliput.model.calls import answer
+from lilliput.model.encodings import Encoding, decoded
 from lilliput.model.profiles import Profile
 from lilliput.records import Plan
 from lilliput.stages.apply import apply
@@ -97,14 +97,10 @@ class Trials:
         return float(estimate + Z_FIRST_LOOK * again + Z_LIKELY * np.hypot(spread, again))
 
     def _rows(self, encodings: dict[str, Encoding], *, reference: bool) -> np.ndarray:
-        known = dict(self.task.model.named_parameters())
-        replaced = {
-            name: encoding.decode().to(known[name].dtype) for name, encoding in encodings.items()
-        }
+        replaced = decoded(encodings, self.task.model)
         rows = []
         for number, batch in enumerate(self.task.batches(self.search, BATCH)):
-            raw = run_with(self.task.model, replaced, batch.inputs, run=self.task.run)
-            output = self.task.pick(raw)
+            output = answer(self.task, batch.inputs, replaced=replaced)
             if reference and len(self._reference) <= number:
                 self._reference.append(output.numpy())
             targets = batch.targets

@@ -1,9 +1,10 @@
 """What a site's weight became: the closed set that exporter, container and training dispatch on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,9 @@ class Grid:
 
 
 Encoding = Dense | Grid
+
+
+def decoded(encodings: Mapping[str, Encoding], model: nn.Module) -> dict[str, Tensor]:
+    """What the model computes with, by parameter, in the parameters' own types."""
+    known = dict(model.named_parameters())
+    return {name: found.decode().to(known[name].dtype) for name, found in encodings.items()}

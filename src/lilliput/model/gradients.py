@@ -58,7 +58,7 @@ def observe_gradients(
     With ``gaussian`` the gradient is that of <output, v> for random signs v, whose expected outer
     product is JᵀJ: the curvature of the squared output error. With ``softmax`` the signs go
     through a root of diag(p) - p pᵀ first, which makes it the Fisher information, the curvature of
-    KL, with less noise than classes drawn from the model's answer p. Memory: one batch's
+    KL, p being the model's answer. Memory: one batch's
     activations, as in training without parameters' gradients, and the matrices.
 
     Args:

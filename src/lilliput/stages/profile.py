@@ -1,17 +1,16 @@
 """The first verb: stream statistics through the model and probe what each site is worth."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from torch import Tensor
 
 from lilliput.batches import Inputs
 from lilliput.coding import estimate_bits
 from lilliput.metrics import is_class_scores
-from lilliput.model.calls import run_with
+from lilliput.model.calls import answer
 from lilliput.model.capture import Capture
 from lilliput.model.encodings import Encoding, Grid
 from lilliput.model.gradients import Probe, observe_gradients
@@ -93,7 +92,7 @@ def _moments(
     mask = task.mask_of if task.mask_of(task.sample(2)) is not None else None
     moments = observe(capture, task.model, inputs("calibrate", split.calibration, BATCH), mask=mask)
     some = split.calibration[:: max(1, len(split.calibration) // GRADIENT_EXAMPLES)]
-    output = _answer(task, {}, task.sample(2)) if capture.program is not None else None
+    output = answer(task, task.sample(2), replaced={}) if capture.program is not None else None
     classes = output is not None and is_class_scores(output)
     gradients = observe_gradients(
         capture,
@@ -135,14 +134,15 @@ def _probe(
     macs = sum(site.macs or 0 for site in known.sites.values())
     count = probe_count(macs, len(known.sites))
     batches = [b.inputs for b in task.batches(subset[:count], BATCH)]
-    reference = [_answer(task, {}, inputs) for inputs in batches]
+    reference = [answer(task, inputs, replaced={}) for inputs in batches]
     classes = is_class_scores(reference[0])
 
     def moves(name: str, value: Tensor) -> float:
         """Divergence of the output, per example, with one weight replaced."""
         replaced = {name: value.to(known.parameters[name].dtype)}
         parts = [
-            divergence(_answer(task, replaced, inputs), wanted, classes=classes) * len(wanted)
+            divergence(answer(task, inputs, replaced=replaced), wanted, classes=classes)
+            * len(wanted)
             for inputs, wanted in zip(batches, reference, strict=True)
         ]
         return float(sum(parts)) / sum(len(wanted) for wanted in reference)
@@ -226,8 +226,3 @@ def probe_count(macs: float, sites: int) -> int:
     fewest, most = PROBE_EXAMPLES
     each = macs * max(1, sites)
     return most if not each else int(min(most, max(fewest, PROBE_MACS / each)))
-
-
-def _answer(task: Task, replaced: Mapping[str, Tensor], inputs: Inputs) -> Tensor:
-    raw: Any = run_with(task.model, replaced, inputs, run=task.run)
-    return task.pick(raw)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lilliput.model.calls import run_with
-from lilliput.model.encodings import Dense, Encoding
+from lilliput.model.calls import answer
+from lilliput.model.encodings import Dense, Encoding, decoded
 from lilliput.model.profiles import Profile
 from lilliput.task import Split, Task
 
@@ -47,7 +47,7 @@ class Recentring:
         """The encodings with the bias moved, in half precision where it was."""
         if self._wanted is None:
             self._wanted = self._mean({})
-        values = {name: encoding.decode() for name, encoding in encodings.items()}
+        values = decoded(encodings, self.task.model)
         bias = values.get(self.name, dict(self.task.model.named_parameters())[self.name].detach())
         moved = bias.double() + self._wanted - self._mean(values)
         if not bool(torch.isfinite(moved).all()):
@@ -65,11 +65,8 @@ class Recentring:
         return total / max(count, 1.0)
 
     def _outputs(self, values: Mapping[str, Tensor]) -> Iterator[Tensor]:
-        known = dict(self.task.model.named_parameters())
-        typed = {name: value.to(known[name].dtype) for name, value in values.items()}
         for batch in self.task.batches(self.subset, BATCH):
-            raw = run_with(self.task.model, typed, batch.inputs, run=self.task.run)
-            output = self.task.pick(raw).double()
+            output = answer(self.task, batch.inputs, replaced=values).double()
             if batch.mask is not None and output.ndim > 2 and output.shape[:2] == batch.mask.shape:
                 yield output[batch.mask.bool()].flatten(0, -2)
             else:
@@ -79,20 +76,16 @@ class Recentring:
 def output_bias(task: Task, profile: Profile) -> str | None:
     """The parameter that is added to the output last: moving it moves every output by as much."""
     inputs = task.sample(2)
-    before = _answer(task, {}, inputs)
+    before = answer(task, inputs, replaced={})
     if before.ndim < 2 or not before.is_floating_point():
         return None
     for name, value in reversed(list(profile.parameters.items())):
         if name in profile.sites or value.shape != before.shape[-1:]:
             continue
         moved = torch.linspace(0.5, 1.0, len(value), dtype=value.dtype)
-        after = _answer(task, {name: value + moved}, inputs)
+        after = answer(task, inputs, replaced={name: value + moved})
         if after.shape == before.shape and torch.allclose(
             after - before, moved.expand_as(before), atol=1e-3
         ):
             return name
     return None
-
-
-def _answer(task: Task, values: Mapping[str, Tensor], inputs: object) -> Tensor:
-    return task.pick(run_with(task.model, values, inputs, run=task.run))

@@ -177,7 +177,7 @@ class _Rounding:
         codes: np.ndarray,
         errors: np.ndarray,
     ) -> None:
-        """One block of columns; numpy, whose calls cost a tenth of torch's on such small arrays."""
+        """One block of columns; numpy, whose calls cost less than torch's on such small arrays."""
         reach, scale = np.float32(0.5 - self.lean), scale[..., None]
         if len(rest) == 1:  # the same without a dimension of one
             within, scale, rest, codes, errors = (
