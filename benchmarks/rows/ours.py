@@ -21,7 +21,6 @@ from lilliput.runs import Run, Settings, prepare
 from lilliput.stages.plan import Targets, plan
 from lilliput.stages.profile import profile
 from lilliput.stages.recentre import Recentring
-from lilliput.tensor.allocation import water_filling_bits
 from lilliput.trials import Trials
 
 PROBES = 64
@@ -109,15 +108,11 @@ def bits_above_bound(known: Profile, encodings: Mapping[str, Encoding]) -> float
     least = 0.01 * sum(site.site.size for site in known.sites.values())
     for name, site in known.sites.items():
         grid = encodings[name]
-        if not isinstance(grid, Grid) or site.second is None or len(site.second) > 1:
+        if not isinstance(grid, Grid):
             continue
-        weight, value = known.matrix(name), site.site.matrix(grid.decode())
-        damage = site.damage(weight, value)
-        if site.site.size < least or damage <= 0:
+        bound = known.bound_bits(name, site.site.matrix(grid.decode()))
+        if site.site.size < least or bound is None:
             continue
-        rows = site.weights if site.output is None else torch.linalg.eigh(site.output)
-        columns = torch.linalg.eigh(site.second[0])
-        bound = water_filling_bits(weight, damage, columns=columns, rows=rows)
         total += 8 * code_bytes(grid.codes.numpy()) - bound * site.site.size
         count += site.site.size
     return total / count

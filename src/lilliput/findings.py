@@ -4,9 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from lilliput.budget import Budget
 from lilliput.environment import environment
 from lilliput.model.encodings import Encoding, Grid
@@ -16,10 +13,7 @@ from lilliput.runs import Run
 from lilliput.stages.export import Exported
 from lilliput.stages.judge import Judgement
 from lilliput.stages.summary import summary_sentence
-from lilliput.tensor.allocation import water_filling_bits
 from lilliput.tensor.second_order import layer_damage
-
-WATER_FILLING_INPUTS = 2048  # wider sites are not compared with the bound: too slow
 
 
 @dataclass(frozen=True)
@@ -108,36 +102,26 @@ def _looks(run: Run, found: Findings, look: int) -> dict[str, int]:
 
 
 def _sites(found: Findings) -> tuple[SiteReport, ...]:
-    spectra: dict[int, tuple[Tensor, Tensor]] = {}
-    return tuple(
-        _site(found, name, spectra) for name in found.profile.sites if name in found.encodings
-    )
+    return tuple(_site(found, name) for name in found.profile.sites if name in found.encodings)
 
 
-def _site(found: Findings, name: str, spectra: dict[int, tuple[Tensor, Tensor]]) -> SiteReport:
+def _site(found: Findings, name: str) -> SiteReport:
     known, encoding = found.profile.sites[name], found.encodings[name]
     site = known.site
     stored = _stored_bytes(found, name)
     weight, value = found.profile.matrix(name), site.matrix(encoding.decode())
-    damage = relative = bound = None
+    relative = None
     if known.second is not None:
         rows = layer_damage(weight, value, known.second)
         output = float(layer_damage(weight, 0 * weight, known.second).sum())
-        damage = known.damage(weight, value)
         relative = float(rows.sum()) / output if output else None
-        if site.groups == 1 and site.columns <= WATER_FILLING_INPUTS and damage > 0:
-            key = known.second.data_ptr()
-            if key not in spectra:
-                spectra[key] = torch.linalg.eigh(known.second[0])
-            side = known.weights if known.output is None else torch.linalg.eigh(known.output)
-            bound = water_filling_bits(weight, damage, columns=spectra[key], rows=side)
     return SiteReport(
         name=name,
         kind=site.kind,
         shape=site.shape,
         encoding=type(encoding).__name__.lower(),
         bits=None if stored is None else 8 * stored / site.size,
-        bound_bits=bound,
+        bound_bits=found.profile.bound_bits(name, value),
         original_bytes=site.size * found.profile.parameters[name].element_size(),
         storage_bytes=stored,
         damage=relative,

@@ -165,7 +165,9 @@ def test_row_sides_stay_only_where_the_output_says_that_they_pay(known):
     def tried(gains):
         return [(stage._Tried(site, 1.0), stage._Tried(bare, 1.0 + gain)) for gain in gains]
 
-    assert stage._row_sides_pay(tried([0.9, -0.2, 0.4]))
+    assert stage._row_sides_pay(tried([0.9, 0.2, 0.7]))
+    assert not stage._row_sides_pay(tried([0.9, -0.2, 0.4]))  # chance does that with three
+    assert stage._row_sides_pay(tried(8 * [0.9, -0.2, 0.4]))
     assert not stage._row_sides_pay(tried([0.5, -0.6, 0.1]))
 
 

@@ -179,3 +179,21 @@ def test_no_real_code_beats_the_bound(step, both):
     bits = 8 * code_bytes(codes.numpy()) / codes.numel()
     bound = bound_of(weight, second, damage, output)
     assert bound + 0.2 < bits < bound + (0.5 if both else 0.4)
+
+
+@pytest.mark.parametrize("height", [1.0, 300.0])
+def test_a_column_of_huge_weights_says_nothing_about_the_others(height):
+    """Calibration of transformers finds such outliers; at high rate the bound is a sum of logs."""
+    made = torch.Generator().manual_seed(0)
+    columns = torch.linspace(0.5, 2, 64)
+    weight = torch.randn(512, 64, generator=made) * columns
+    weight[:, 5] = height * torch.randn(512, generator=made)
+    level = 1e-4
+    found = bound_of(weight, torch.eye(64), level * weight.numel())
+    columns[5] = height
+    wanted = 0.5 * np.log2(columns.double().square().numpy() / level).mean()
+    assert found == pytest.approx(wanted, abs=0.02)
+
+
+def test_weights_of_zero_need_no_bits():
+    assert bound_of(torch.zeros(8, 4), torch.eye(4), 1.0) == 0

@@ -205,6 +205,19 @@ def test_the_row_factor_is_a_factorisation():
     assert torch.isfinite(row_factor(torch.zeros(4, 4)).factor).all()
 
 
+def test_a_row_is_worth_what_the_rows_after_it_cannot_make_up_for():
+    """By hand: the least damage of an error of one in a row, over all errors of later rows."""
+    made = torch.Generator().manual_seed(0)
+    spread = torch.randn(20, 6, generator=made, dtype=torch.float64)
+    output = spread.t() @ spread
+    found = row_factor(output)
+    for place, row in enumerate(found.order):
+        later = found.order[place + 1 :]
+        rest = output[later][:, later]
+        least = output[row, row] - output[row, later] @ torch.linalg.pinv(rest) @ output[later, row]
+        assert float(found.worth[row]) == pytest.approx(float(least), rel=0.02)
+
+
 def test_groups_have_no_rows_in_common():
     weight, second = problem(6, 7, groups=3)
     with pytest.raises(ValueError, match="groups"):

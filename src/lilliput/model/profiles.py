@@ -8,12 +8,16 @@ from torch import Tensor
 
 from lilliput.model.moments import Moments
 from lilliput.model.sites import Site
+from lilliput.tensor.allocation import Spectrum, water_filling_bits
 from lilliput.tensor.feedback import RowFactor
 from lilliput.tensor.second_order import layer_damage, two_sided_damage
 
 SMOOTHING = 2000.0  # pseudo-counts shared by the rows of an embedding
 OUTPUT_SHRINKAGE = 0.3  # share of the diagonal in an output side: gradients are few and noisy
-TEMPER = 1e-3  # smallest output weight, as a share of the mean
+TEMPER = 0.5  # exponent of a token's frequency: the next text has others
+SMALLEST_WORTH = 1e-3  # of the mean
+WATER_FILLING_INPUTS = 2048
+SMALLEST_FACTOR = 1e-4  # of the mean: a BatchNorm's factor below that is a dead channel
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class SiteProfile:
         site: The site.
         second: Column side H, (groups, columns, columns) float32; None without calibration data,
             and then every column counts the same.
-        weights: Diagonal of the row side G, (rows,) float32, mean 1: what an error in a row costs.
+        weights: Diagonal row side G, (rows,) float32, mean 1: what an error in a row costs where
+            there is no whole row side. For an embedding the square root of how frequent a row is.
         output: The whole row side G, (rows, rows) float32; None where only its diagonal is known
             (an embedding, a grouped convolution, a site without gradients, a very large one).
         frequencies: Smoothed probability of each row of an embedding, (rows,), else None.
@@ -59,6 +64,14 @@ class SiteProfile:
     macs: int | None = None
     sensitivity: float | None = None
     output: Tensor | None = None
+
+    @property
+    def row_sizes(self) -> Tensor:
+        """(rows,) sizes of what the export multiplies each row with; ones where it does not."""
+        if self.row_factors is None:
+            return torch.ones(self.site.rows)
+        sizes = self.row_factors.abs()
+        return sizes.clamp_min(SMALLEST_FACTOR * float(sizes.mean()) or 1.0)
 
     def damage(self, weight: Tensor, replaced: Tensor) -> float:
         """What the replacement costs under the metric; without data the squared error.
@@ -95,6 +108,7 @@ class Profile:
         warnings: What the user should know.
         factors: Factorisations of column sides made so far, by the address of the second moment.
         row_factors: Factorisations of row sides made so far, by site.
+        spectra: Eigenvalues and eigenvectors of column sides, by the address of the second moment.
     """
 
     model_hash: str
@@ -103,6 +117,7 @@ class Profile:
     warnings: tuple[str, ...] = ()
     factors: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
     row_factors: dict[str, RowFactor] = field(default_factory=dict, repr=False, compare=False)
+    spectra: dict[int, Spectrum] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def calibrated(self) -> bool:
@@ -112,6 +127,25 @@ class Profile:
     def matrix(self, name: str) -> Tensor:
         """The (rows, columns) view of a site's weight, float32."""
         return self.sites[name].site.matrix(self.parameters[name].detach()).to(torch.float32)
+
+    def bound_bits(self, name: str, replaced: Tensor) -> float | None:
+        """Bits per weight of reverse water-filling at the damage of this (rows, columns) matrix.
+
+        None without statistics, with groups, without damage, and for more than
+        `WATER_FILLING_INPUTS` columns, where it would take too long.
+        """
+        known, weight = self.sites[name], self.matrix(name)
+        wide = known.site.columns > WATER_FILLING_INPUTS
+        if known.second is None or len(known.second) > 1 or wide:
+            return None
+        damage = known.damage(weight, replaced)
+        if not damage > 0:
+            return None
+        key = known.second.data_ptr()
+        if key not in self.spectra:
+            self.spectra[key] = torch.linalg.eigh(known.second[0])
+        rows = known.weights if known.output is None else torch.linalg.eigh(known.output)
+        return water_filling_bits(weight, damage, columns=self.spectra[key], rows=rows)
 
 
 def site_profile(
@@ -155,7 +189,7 @@ def _embedding_sides(site: Site, moments: Moments) -> tuple[Tensor | None, Tenso
     frequencies = None
     if moments.frequencies is not None:
         frequencies = smoothed(moments.frequencies)
-        weights = (frequencies / frequencies.mean()).to(torch.float32)
+        weights = _normalised(frequencies**TEMPER)
     sides = []
     if moments.output is not None and moments.output.dim() == 2:
         sides.append(_toward_diagonal(moments.output, OUTPUT_SHRINKAGE))
@@ -191,18 +225,18 @@ def _normalised(output: Tensor) -> Tensor:
     mean = weights.mean()
     if not mean > 0:
         return torch.ones_like(weights)
-    return (weights / mean).clamp_min(TEMPER)
+    return (weights / mean).clamp_min(SMALLEST_WORTH)
 
 
 def _row_side(output: Tensor) -> Tensor:
-    """Shrunk, with mean diagonal 1; rows that count for nothing count for `TEMPER`."""
+    """Shrunk, with mean diagonal 1; rows that count for nothing count for `SMALLEST_WORTH`."""
     side = _toward_diagonal(output, OUTPUT_SHRINKAGE)
     mean = side.diagonal().mean()
     if not mean > 0:
         return torch.eye(len(side))
     side /= mean
     diagonal = side.diagonal()
-    diagonal.clamp_(min=TEMPER)
+    diagonal.clamp_(min=SMALLEST_WORTH)
     return side
 
 

@@ -92,7 +92,10 @@ def images(
     _pillow()
     root = Path(folder)
     if not root.is_dir():
-        raise TaskError(f"{root} is not a folder of images")
+        raise TaskError(
+            f"{root} is not a folder of images",
+            "name the folder that holds them, with one sub-folder per label where there are labels",
+        )
     files = sorted(
         path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
     )

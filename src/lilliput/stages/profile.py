@@ -26,7 +26,7 @@ PROBE = QuantizeFeedback(step=0.3)  # small: the currency is linear there
 PROBE_EXAMPLES = (8, 64)
 PROBE_MACS = 1.5e11  # multiply-adds that all probes together may take
 VOTERS = 24  # sites of a kind that say whether whole row sides pay
-ROW_SIDES_PAY = 0.1  # log2 of the output's loss, mean over sites
+GAIN_NOISE = 0.5  # deviation of one site's gain, log2 of the output's loss (EfficientNet-Lite0)
 BROKEN = 1e6  # divergence where the output is no number any more: the site keeps its finest grid
 GRADIENT_EXAMPLES = 256
 BATCH = 32
@@ -204,10 +204,11 @@ def _row_sides_pay(tried: Sequence[tuple[_Tried, _Tried]]) -> bool:
     """Whether the output loses less where whole row sides steer the rounding.
 
     Gradients of few examples, or errors that add up over the positions of a feature map, make them
-    misleading. One site's probe is noisy, so sites of a kind are judged together.
+    misleading. One site's probe is noisy, so sites of a kind are judged together, and their mean
+    gain must be more than two standard errors.
     """
     gains = [bare.loss - whole.loss for whole, bare in tried]
-    return sum(gains) / len(gains) > ROW_SIDES_PAY
+    return sum(gains) / len(gains) > 2 * GAIN_NOISE / math.sqrt(len(gains))
 
 
 def _bits_per_weight(encoding: Encoding) -> float:

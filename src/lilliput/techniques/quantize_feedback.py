@@ -14,6 +14,7 @@ from lilliput.model.encodings import Encoding
 from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.techniques.base import Family, Option
 from lilliput.techniques.fields import Fields
+from lilliput.techniques.grid_steps import column_steps, row_steps
 from lilliput.techniques.grid_storage import INT8_LARGEST, as_grid
 from lilliput.tensor.feedback import RowFactor, feedback_codes, row_factor
 from lilliput.tensor.second_order import inverse_factor
@@ -22,11 +23,7 @@ MEASURED = (0.3, 0.55, 0.85, 1.25, 1.8, 2.7)  # steps tried on a sample, in stan
 DERIVED = (0.01, 0.03, 0.1)  # finer ones follow by the high-rate law
 SAMPLE_ROWS = 128
 SAMPLE_WEIGHTS = 400_000
-FEWEST_COLUMNS = 64  # narrower sites have one step for all columns
 COLUMN_BITS = 4.0  # what a column's step costs in the file
-SMALLEST_HALF = 2.0**-20  # smaller numbers keep less than 5 bits in half precision
-SMALLEST_FACTOR = 1e-4  # of the mean: a BatchNorm's factor below that is a dead channel
-OCTAVE_PARTS = 4  # row steps lie on a grid of quarter octaves, so that they cost two bits each
 
 Trial = tuple[float, float, float, int]  # step, damage, bits per weight, largest code
 
@@ -38,10 +35,14 @@ class QuantizeFeedback(Fields):
 
     Attributes:
         step: Distance of the grid's points in units of the weight's standard deviation, > 0.
-        row_exponent: Rows whose output matters more get finer steps: weight ** -row_exponent,
-            in [0, 0.5].
+        row_exponent: Rows whose output matters more get finer steps: worth ** -row_exponent,
+            in [0, 0.5], 0.5 is best at high rate. Worth is the row's entry of D in U D U^T where
+            the row side is whole, and of an embedding's weights.
+        diagonal_exponent: The same where the row side is a diagonal, in [0, 0.5]: it comes from
+            the gradients of few examples, and trusting it more breaks convolutions.
         column_exponent: Columns whose error later ones can absorb less get finer steps:
-            (diagonal of the factor) ** column_exponent, in [0, 1]; 0 is one step for all.
+            (diagonal of the factor) ** column_exponent, in [0, 1]; 0 is one step for all, 1 is
+            best at high rate.
         dead_zone: Share of a step by which rounding leans toward zero, in [0, 0.5); negative
             means chosen from the step.
     """
@@ -52,8 +53,9 @@ class QuantizeFeedback(Fields):
     summary: ClassVar[str] = "error-feedback rounding onto an entropy-coded uniform grid"
 
     step: float = Field(1.0, gt=0, le=16, json_schema_extra={"unit": "standard deviations"})
-    row_exponent: float = Field(0.2, ge=0, le=0.5)
-    column_exponent: float = Field(0.6, ge=0, le=1)
+    row_exponent: float = Field(0.4, ge=0, le=0.5)
+    diagonal_exponent: float = Field(0.2, ge=0, le=0.5)
+    column_exponent: float = Field(1.0, ge=0, le=1)
     dead_zone: float = Field(-1.0, ge=-1, lt=0.5, json_schema_extra={"unit": "steps"})
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
@@ -81,14 +83,15 @@ class QuantizeFeedback(Fields):
         for name in where:
             known, weight = profile.sites[name], profile.matrix(name)
             factor = _factor(profile, known)
-            rows, columns = self._row_steps(known, weight), self._column_steps(known, factor)
-            codes = self._codes(weight, factor, rows, columns, _row_factor(profile, known))
+            between = _row_factor(profile, known)
+            rows, columns = self._steps(known, weight, factor, between)
+            codes = self._codes(weight, factor, rows, columns, between)
             grids[name] = as_grid(known.site, codes, row_steps=rows, column_steps=columns)
         return grids
 
     def _columns_that_pay(self, known: SiteProfile, sample: "_Sample") -> dict[str, float]:
         """Drops the column steps where they do not lower damage at equal bits on the sample."""
-        if self._column_steps(known, sample.factor) is None:
+        if column_steps(known, sample.factor, exponent=self.column_exponent) is None:
             return {}
         merits = []
         for exponent in (self.column_exponent, 0.0):
@@ -100,8 +103,8 @@ class QuantizeFeedback(Fields):
 
     def _try(self, known: SiteProfile, sample: "_Sample") -> Trial:
         """The sampled rows on this grid; the damage is extrapolated to all rows."""
-        rows = self._row_steps(known, sample.whole)[sample.rows]
-        columns = self._column_steps(known, sample.factor)
+        rows, columns = self._steps(known, sample.whole, sample.factor, sample.whole_row_factor)
+        rows = rows[sample.rows]
         factor = sample.factor[sample.groups]
         codes = self._codes(sample.weight, factor, rows, columns, sample.row_factor)
         value = codes * rows[:, None]
@@ -123,36 +126,21 @@ class QuantizeFeedback(Fields):
             weight, factor, rows, column_steps=columns, dead_zone=lean, rows=between
         )
 
-    def _column_steps(self, known: SiteProfile, factor: Tensor) -> Tensor | None:
-        """(columns,) factors with geometric mean near 1, on a coarse grid; None for ones."""
-        few = known.site.columns < FEWEST_COLUMNS
-        if not self.column_exponent or known.second is None or len(factor) > 1 or few:
-            return None
-        diagonal = factor[0].diagonal().to(torch.float64)
-        typical = torch.exp(torch.log(diagonal).mean())
-        return _on_grid((diagonal / typical) ** self.column_exponent, 1.0).to(torch.float32)
-
-    def _row_steps(self, known: SiteProfile, weight: Tensor) -> Tensor:
-        """(rows,) steps; what is stored, times the export's factor, lies on a coarse grid.
-
-        Rows are compared as they are stored, that is after a BatchNorm was folded into them.
-        """
-        factors = _row_factors(known)
-        stored = weight * factors[:, None]
-        base = self.step * float(stored.std()) if weight.numel() > 1 else 0.0
-        base = base or self.step * float(stored.abs().max()) or 1.0
-        worth = known.weights.to(torch.float64) / factors.to(torch.float64) ** 2
-        typical = torch.exp(torch.log(worth).mean())
-        wanted = base * (worth / typical) ** -self.row_exponent
-        return (_on_grid(wanted, base) / factors).to(torch.float32)
-
-
-def _row_factors(known: SiteProfile) -> Tensor:
-    """(rows,) sizes of what the export multiplies each row with; ones where it does not."""
-    if known.row_factors is None:
-        return torch.ones(known.site.rows)
-    factors = known.row_factors.abs()
-    return factors.clamp_min(SMALLEST_FACTOR * float(factors.mean()) or 1.0)
+    def _steps(
+        self, known: SiteProfile, weight: Tensor, factor: Tensor, between: RowFactor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """(rows,) steps and (columns,) factors on them, None for ones."""
+        columns = column_steps(known, factor, exponent=self.column_exponent)
+        noisy = between is None and known.frequencies is None
+        rows = row_steps(
+            known,
+            weight,
+            step=self.step,
+            exponent=self.diagonal_exponent if noisy else self.row_exponent,
+            worth=known.weights if between is None else between.worth,
+            columns=columns,
+        )
+        return rows, columns
 
 
 def _high_rate(finest: Trial, step: float) -> Trial:
@@ -180,6 +168,7 @@ class _Sample:
         self.factor = _factor(profile, known)
         self.whole = profile.matrix(site.name)
         self.weight = self.whole[self.rows]
+        self.whole_row_factor = _row_factor(profile, known)
         self.row_factor = None
         if known.output is not None:
             self.row_factor = row_factor(known.output[self.rows][:, self.rows])
@@ -195,17 +184,6 @@ def automatic_dead_zone(step: float) -> float:
     Nothing at high rate; a tenth of a step near two bits per weight.
     """
     return float(min(0.22, 0.1 * (step / 1.1) ** 1.5))
-
-
-def _on_grid(values: Tensor, base: float) -> Tensor:
-    """Positive values moved to the nearest power of 2**(1/4), in half precision where that will do.
-
-    Beyond half precision's range, or where it keeps less than 5 bits, they are float32.
-    """
-    exponents = torch.round(OCTAVE_PARTS * torch.log2(values / base)) / OCTAVE_PARTS
-    wanted = base * 2**exponents
-    fits = (wanted >= SMALLEST_HALF) & (wanted <= torch.finfo(torch.float16).max)
-    return torch.where(fits, wanted.to(torch.float16), wanted.to(torch.float32)).to(torch.float64)
 
 
 def _row_factor(profile: Profile, known: SiteProfile) -> RowFactor | None:

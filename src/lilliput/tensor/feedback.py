@@ -26,10 +26,13 @@ class RowFactor:
             so that others are left to absorb their errors.
         factor: (out, out) float32, U of ``G[order][:, order] = U D U^T``: upper triangular with
             ones on its diagonal, D diagonal.
+        worth: (out,) float32, D in the rows' own order: what an error in a row costs once the rows
+            after it have made up for what they can.
     """
 
     order: Tensor
     factor: Tensor
+    worth: Tensor
 
 
 def row_factor(output: Tensor) -> RowFactor:
@@ -43,7 +46,10 @@ def row_factor(output: Tensor) -> RowFactor:
     diagonal = sorted_.diagonal()
     diagonal += ROW_DAMPING * diagonal.mean().clamp_min(1e-12)
     backward = torch.linalg.cholesky(sorted_.flip(0, 1)).flip(0, 1)  # R of G = R R^T, upper
-    return RowFactor(order, (backward / backward.diagonal()).to(torch.float32))
+    diagonal = backward.diagonal()
+    worth = torch.empty_like(diagonal)
+    worth[order] = diagonal.square()
+    return RowFactor(order, (backward / diagonal).to(torch.float32), worth.to(torch.float32))
 
 
 def feedback_codes(
