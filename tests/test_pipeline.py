@@ -13,10 +13,12 @@ from lilliput.errors import OutputError, PlanError, UnreachableError
 from lilliput.folders import MANIFEST
 from lilliput.model.hashes import state_hash
 from lilliput.plans import read_plan
+from lilliput.records import Plan
 from lilliput.runs import Settings
 from lilliput.runtime.sessions import default_session
 from lilliput.stages.measure import Conditions
 from lilliput.stages.verify import verify_files
+from lilliput.techniques import PruneSparsegpt, QuantizeFeedback
 
 pytestmark = pytest.mark.slow
 
@@ -239,3 +241,29 @@ def test_without_any_data_weights_are_rounded_and_nothing_is_proved(tmp_path):
         expected = net(images).argmax(1)
     assert float((found == expected).float().mean()) > 0.98
     assert float((found == labels).float().mean()) > 0.8
+
+
+def test_a_plan_that_prunes_and_quantizes_ships_its_zeros(perceptron, tmp_path):
+    task, *_ = perceptron
+    weights = tuple(name for name, value in task.model.named_parameters() if value.ndim > 1)
+    shapes = read_plan(perceptron[3] / "plan.toml").model_hash
+    prune = PruneSparsegpt(amount=0.6).step_of(weights)
+    found = {}
+    for name, steps in {
+        "pruned": (prune,),
+        "both": (prune, QuantizeFeedback(step=0.3).step_of(weights)),
+    }.items():
+        out = tmp_path / name
+        plan = Plan(model_hash=shapes, steps=steps)
+        report = lilliput.apply_plan(plan, task, out=out, settings=quick())
+        loaded = lilliput.load(out, model=Perceptron())
+        for weight in weights:
+            assert float((loaded.get_parameter(weight) == 0).float().mean()) >= 0.59
+        assert {site.encoding for site in report.sites} == {
+            "masked" if name == "pruned" else "grid"
+        }
+        assert report.fidelity.decibels > 90
+        found[name] = report
+    whole = found["pruned"].original.storage_bytes
+    assert found["pruned"].artifact.storage_bytes < 0.55 * whole
+    assert found["both"].artifact.storage_bytes < 0.11 * whole

@@ -18,3 +18,21 @@ def test_doctor(call):
     for word in ("avx2: ", "runtimes", "onnxruntime: ", "int8: "):
         assert word in said.out
     assert call("doctor", "--json").document.keys() == diagnosis().keys()
+
+
+def test_techniques_lists_the_table(call):
+    from lilliput.techniques import TABLE
+
+    said = call("techniques")
+    assert said.status == 0
+    for kind in TABLE:
+        assert f"{kind.name} ({kind.family}): {kind.summary}" in said.out
+    assert "amount = 0.5, [0, 1) share removed" in said.out
+    assert "pattern = any, one of any, 2:4, 4:8, 1x4, 4x1" in said.out
+    listed = call("techniques", "--json").document["techniques"]
+    assert [entry["name"] for entry in listed] == [kind.name for kind in TABLE]
+    for entry, kind in zip(listed, TABLE, strict=True):
+        assert entry.keys() == {"name", "family", "summary", "source", "fields"}
+        assert entry["fields"].keys() == kind.model_fields.keys()
+        for field in entry["fields"].values():
+            assert "range" in field or "choices" in field or field["type"] == "bool"

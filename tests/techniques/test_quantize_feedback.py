@@ -108,3 +108,11 @@ def test_tiny_and_huge_weights_keep_their_precision(profile, scale):
 def test_the_dead_zone_grows_with_the_step(one, two):
     low, high = sorted((one, two))
     assert 0 <= automatic_dead_zone(low) <= automatic_dead_zone(high) < 0.5
+
+
+@pytest.mark.parametrize(("name", "exponent"), [("linear", 1.0), ("conv", 0.6), ("table", 1.0)])
+def test_columns_of_convolutions_differ_less(profile, name, exponent):
+    chosen = QuantizeFeedback(step=0.3).apply(profile, (name,))[name]
+    asked = QuantizeFeedback(step=0.3, column_exponent=exponent).apply(profile, (name,))[name]
+    assert torch.equal(chosen.column_steps, asked.column_steps)
+    assert torch.equal(chosen.codes, asked.codes)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lilliput.tensor.feedback import BLOCK, FEWEST_ROWS, feedback_codes, row_factor
+from lilliput.tensor.feedback import BLOCK, FEWEST_ROWS, Rounding, feedback_codes, row_factor
 from lilliput.tensor.grids import round_to_grid
 from lilliput.tensor.second_order import inverse_factor, layer_damage, two_sided_damage
 
@@ -62,7 +62,7 @@ def test_the_blocked_order_is_that_of_the_paper(rows, columns, seed, scaled):
     factor = inverse_factor(second)[0]
     steps = torch.linspace(0.4, 0.9, rows)
     factors = torch.linspace(0.5, 2, columns) if scaled else None
-    found = feedback_codes(weight, factor, steps, column_steps=factors, dead_zone=0.1)
+    found = feedback_codes(weight, factor, steps, column_steps=factors, rounding=Rounding(0.1))
     expected = by_hand(weight, factor, steps, factors, 0.1)
     assert torch.equal(found, expected)
 
@@ -101,7 +101,9 @@ def test_the_weight_it_is_given_stays_as_it_is(rows, groups):
 
 @given(st.floats(0, 0.49), st.floats(-20, 20))
 def test_the_dead_zone_leans_toward_zero(lean, value):
-    codes = feedback_codes(torch.tensor([[value]]), torch.eye(1), torch.ones(1), dead_zone=lean)
+    codes = feedback_codes(
+        torch.tensor([[value]]), torch.eye(1), torch.ones(1), rounding=Rounding(lean)
+    )
     size = abs(torch.tensor(value, dtype=torch.float32).item())
     within = math.floor(size + 0.5 - lean)
     assert abs(int(codes)) in {within, round(size)} if lean == 0 else abs(int(codes)) == within
@@ -113,7 +115,7 @@ def test_the_dead_zone_trades_damage_for_zeros():
     factor, steps = inverse_factor(second), torch.full((32,), 1.2)
     zeros, damage = [], []
     for lean in (0.0, 0.1, 0.2, 0.3):
-        codes = feedback_codes(weight, factor, steps, dead_zone=lean)
+        codes = feedback_codes(weight, factor, steps, rounding=Rounding(lean))
         zeros.append(int((codes == 0).sum()))
         damage.append(float(layer_damage(weight, codes * 1.2, second).sum()))
     assert zeros == sorted(zeros) and zeros[0] < zeros[-1]
@@ -222,3 +224,30 @@ def test_groups_have_no_rows_in_common():
     weight, second = problem(6, 7, groups=3)
     with pytest.raises(ValueError, match="groups"):
         feedback_codes(weight, inverse_factor(second), torch.ones(6), rows=row_factor(torch.eye(6)))
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_what_was_removed_stays_zero_and_the_rest_makes_up_for_it(both):
+    weight, second = problem(40, 70, seed=3)
+    factor, steps = inverse_factor(second), torch.full((40,), 0.1)
+    kept = torch.rand(40, 70, generator=torch.Generator().manual_seed(1)) < 0.5
+    rows = row_factor(output_side(40)) if both else None
+    codes = feedback_codes(weight, factor, steps, rows=rows, rounding=Rounding(0.1, kept))
+    assert not codes[~kept].any() and codes[kept].any()
+    alone = feedback_codes(weight * kept, factor, steps, rows=rows) * kept
+    side = output_side(40) if both else torch.eye(40)
+    damage = [
+        two_sided_damage(weight, value * 0.1, second=second, output=side)
+        for value in (codes, alone)
+    ]
+    assert damage[0] < 0.9 * damage[1]
+
+
+def test_groups_keep_their_own_masks():
+    weight, second = problem(6, 7, groups=3)
+    kept = torch.arange(42).reshape(6, 7) % 3 > 0
+    codes = feedback_codes(
+        weight, inverse_factor(second), torch.full((6,), 0.01), rounding=Rounding(kept=kept)
+    )
+    assert not codes[~kept].any()
+    assert float((codes[kept] != 0).float().mean()) > 0.95

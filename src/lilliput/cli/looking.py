@@ -1,4 +1,4 @@
-"""``lilliput inspect`` and ``lilliput doctor``: what a file is, what this machine can do."""
+"""``lilliput inspect``, ``doctor`` and ``techniques``: a file, this machine, what can be done."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +34,31 @@ def doctor(*, as_json: Json = False) -> None:
 
     found = diagnosis()
     Screen(as_json=as_json).show("\n".join(_lines(found)), found)
+
+
+@app.command
+def techniques(*, as_json: Json = False) -> None:
+    """List every technique with its fields: what a plan may name."""
+    from lilliput.techniques import TABLE
+
+    found = [kind.described() for kind in TABLE]
+    lines = []
+    for entry in found:
+        lines += [f"{entry['name']} ({entry['family']}): {entry['summary']}"]
+        lines += [f"  {name} = {_field(field)}" for name, field in entry["fields"].items()]
+        lines += [f"  source: {entry['source']}"]
+    Screen(as_json=as_json).show("\n".join(lines), {"techniques": found})
+
+
+def _field(field: dict[str, Any]) -> str:
+    """A field's default, what it may be, and its unit."""
+    default = field["default"]
+    told = str(default).lower() if isinstance(default, bool) else str(default)
+    if "choices" in field:
+        told += f", one of {', '.join(map(str, field['choices']))}"
+    elif not isinstance(default, bool):
+        told += f", {field['range']}"
+    return told + (f" {field['unit']}" if "unit" in field else "")
 
 
 def _lines(found: dict[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,26 @@ class Grid:
         return (matrix.t() if self.transposed else matrix).reshape(self.shape).contiguous()
 
 
-Encoding = Dense | Grid
+@dataclass(frozen=True)
+class Masked:
+    """A weight of which some entries were removed: they are zero, and stay zero in training.
+
+    Attributes:
+        weight: The parameter in its own shape and type, zero off the mask.
+        mask: bool, the same shape; True where the entry stays.
+    """
+
+    weight: Tensor
+    mask: Tensor
+
+    def decode(self) -> Tensor:
+        """The weight as the model computes with it, in the parameter's shape."""
+        return self.weight
+
+
+Encoding = Dense | Grid | Masked
+Made = Mapping[str, Encoding]  # what earlier steps of a plan made of parameters, by name
+NOTHING: Made = MappingProxyType({})
 
 
 def decoded(encodings: Mapping[str, Encoding], model: nn.Module) -> dict[str, Tensor]:

@@ -4,19 +4,41 @@ from pydantic import ValidationError
 
 from lilliput.errors import PlanError
 from lilliput.records import Step
-from lilliput.techniques.base import Family, Option, Technique
-from lilliput.techniques.fields import Fields
+from lilliput.techniques.base import Option, Technique
+from lilliput.techniques.fields import Family, Fields
+from lilliput.techniques.prune_damage import PruneDamage
+from lilliput.techniques.prune_magnitude import PruneMagnitude
+from lilliput.techniques.prune_sensitivity import PruneSensitivity
+from lilliput.techniques.prune_sparsegpt import PruneSparsegpt
+from lilliput.techniques.prune_surgeon import PruneSurgeon
+from lilliput.techniques.prune_wanda import PruneWanda
 from lilliput.techniques.quantize_feedback import QuantizeFeedback
 from lilliput.techniques.quantize_float16 import QuantizeFloat16
 from lilliput.techniques.quantize_round import QuantizeRound
 
-TABLE: tuple[type[Fields], ...] = (QuantizeFeedback, QuantizeFloat16, QuantizeRound)
+TABLE: tuple[type[Fields], ...] = (
+    PruneDamage,
+    PruneMagnitude,
+    PruneSensitivity,
+    PruneSparsegpt,
+    PruneSurgeon,
+    PruneWanda,
+    QuantizeFeedback,
+    QuantizeFloat16,
+    QuantizeRound,
+)
 
 __all__ = [
     "TABLE",
     "Family",
     "Fields",
     "Option",
+    "PruneDamage",
+    "PruneMagnitude",
+    "PruneSensitivity",
+    "PruneSparsegpt",
+    "PruneSurgeon",
+    "PruneWanda",
     "QuantizeFeedback",
     "QuantizeFloat16",
     "QuantizeRound",

@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Protocol
 
-from lilliput.model.encodings import Encoding
+from lilliput.model.encodings import NOTHING, Encoding, Made
 from lilliput.model.profiles import Profile
 from lilliput.records import Step
-
-Family = Literal[
-    "prune", "quantize", "factorize", "share", "narrow", "shorten", "replace", "grow", "learn"
-]
+from lilliput.techniques.fields import Family
 
 
 @dataclass(frozen=True)
@@ -38,13 +35,21 @@ class Technique(Protocol):
     source: ClassVar[str]
     summary: ClassVar[str]
     takes_any: ClassVar[bool]  # also parameters that are no sites
+    joint: ClassVar[bool]  # what becomes of a site depends on the others named with it
+    follows: ClassVar[tuple[type[Encoding], ...]]  # what an earlier step may have made
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Strengths at which it could be applied to one site, mildest first."""
         ...
 
-    def apply(self, profile: Profile, where: Sequence[str]) -> dict[str, Encoding]:
-        """What the named parameters become. Changes nothing it is given."""
+    def apply(
+        self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
+    ) -> dict[str, Encoding]:
+        """What the named parameters become. Changes nothing it is given.
+
+        `made` is what earlier steps of the plan made of them, of a kind named in `follows`: what
+        those removed stays removed, and the weights that are left make up for all of it.
+        """
         ...
 
     def step_of(self, where: Sequence[str]) -> Step:

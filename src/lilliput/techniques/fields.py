@@ -1,11 +1,16 @@
 """The base of every technique's settings: frozen, validated when written, strict."""
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lilliput.model.encodings import Encoding
 from lilliput.records import Step
+
+Family = Literal[
+    "prune", "quantize", "factorize", "share", "narrow", "shorten", "replace", "grow", "learn"
+]
 
 
 class Fields(BaseModel):
@@ -13,7 +18,26 @@ class Fields(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     name: ClassVar[str]
+    family: ClassVar[Family]
+    source: ClassVar[str]
+    summary: ClassVar[str]
     takes_any: ClassVar[bool] = False
+    joint: ClassVar[bool] = False  # what becomes of a site depends on the others named with it
+    follows: ClassVar[tuple[type[Encoding], ...]] = ()
+
+    @classmethod
+    def described(cls) -> dict[str, Any]:
+        """What `lilliput techniques` lists: fields with default, range or choices, and unit."""
+        fields = cls.model_json_schema()["properties"] if cls.model_fields else {}
+        return {
+            "name": cls.name,
+            "family": cls.family,
+            "summary": cls.summary,
+            "source": cls.source,
+            "fields": {
+                name: _described(cls.model_fields[name].default, fields[name]) for name in fields
+            },
+        }
 
     def step_of(self, where: Sequence[str]) -> Step:
         """Itself as an entry of a plan: the fields that differ from their defaults."""
@@ -22,3 +46,19 @@ class Fields(BaseModel):
             where=tuple(where),
             settings=self.model_dump(exclude_defaults=True),
         )
+
+
+def _described(default: object, schema: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"default": default, "type": type(default).__name__}
+    choices = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if choices:
+        found["choices"] = choices
+    elif not isinstance(default, bool):
+        low = "(" if "exclusiveMinimum" in schema else "["
+        high = ")" if "exclusiveMaximum" in schema else "]"
+        least = schema.get("exclusiveMinimum", schema.get("minimum"))
+        most = schema.get("exclusiveMaximum", schema.get("maximum"))
+        found["range"] = f"{low}{least}, {most}{high}"
+    if "unit" in schema:
+        found["unit"] = schema["unit"]
+    return found

@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lilliput.model.encodings import Dense, Encoding
+from lilliput.model.encodings import NOTHING, Dense, Encoding, Made, Masked
 from lilliput.model.profiles import Profile
-from lilliput.techniques.base import Family, Option
-from lilliput.techniques.fields import Fields
+from lilliput.techniques.base import Option
+from lilliput.techniques.fields import Family, Fields
 
 SMALLEST = 2.0**-14  # smaller numbers lose precision in half precision
 
@@ -25,20 +25,27 @@ class QuantizeFloat16(Fields):
     source: ClassVar[str] = "IEEE 754-2019 binary16"
     summary: ClassVar[str] = "small float weights stored in half precision"
     takes_any: ClassVar[bool] = True
+    follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """One: half of the bytes, no damage worth counting."""
         size = profile.parameters[where].numel()
         return (Option({}, 0.0, 2.0 * size, 4 * size),)
 
-    def apply(self, profile: Profile, where: Sequence[str]) -> dict[str, Encoding]:
+    def apply(
+        self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
+    ) -> dict[str, Encoding]:
         """The named parameters, rounded; those that would be harmed are left out."""
-        chosen = {name: profile.parameters[name].detach() for name in where}
-        return {
-            name: Dense(value.to(torch.float16).to(value.dtype))
-            for name, value in chosen.items()
-            if harmless(value)
-        }
+        found: dict[str, Encoding] = {}
+        for name in where:
+            before = made.get(name)
+            value = (before.decode() if before else profile.parameters[name]).detach()
+            if harmless(value):
+                half = value.to(torch.float16).to(value.dtype)
+                found[name] = (
+                    Masked(half, before.mask) if isinstance(before, Masked) else Dense(half)
+                )
+        return found
 
 
 def harmless(value: Tensor) -> bool:

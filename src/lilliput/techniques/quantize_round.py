@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from pydantic import Field
 
 from lilliput.coding import estimate_bits
-from lilliput.model.encodings import Encoding
+from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile
-from lilliput.techniques.base import Family, Option
-from lilliput.techniques.fields import Fields
+from lilliput.techniques.base import Option
+from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grid_storage import as_grid
 from lilliput.tensor.grids import absolute_maximum_steps, round_to_grid
 
@@ -25,6 +26,8 @@ class QuantizeRound(Fields):
     family: ClassVar[Family] = "quantize"
     source: ClassVar[str] = "Jacob et al. 2018, arXiv 1712.05877"
     summary: ClassVar[str] = "round to nearest, one symmetric step per output row"
+
+    follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     bits: int = Field(8, ge=2, le=8, json_schema_extra={"unit": "bits"})
 
@@ -46,11 +49,15 @@ class QuantizeRound(Fields):
             )
         return tuple(options)
 
-    def apply(self, profile: Profile, where: Sequence[str]) -> dict[str, Encoding]:
+    def apply(
+        self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
+    ) -> dict[str, Encoding]:
         """Each named site as int8 codes."""
         grids: dict[str, Encoding] = {}
         for name in where:
             weight = profile.matrix(name)
+            if name in made:
+                weight = profile.sites[name].site.matrix(made[name].decode()).to(torch.float32)
             steps = absolute_maximum_steps(weight, self.bits)
             codes = round_to_grid(weight, steps[:, None])
             grids[name] = as_grid(profile.sites[name].site, codes, row_steps=steps)

@@ -35,6 +35,23 @@ class RowFactor:
     worth: Tensor
 
 
+@dataclass(frozen=True)
+class Rounding:
+    """How one value becomes a code.
+
+    Attributes:
+        dead_zone: In [0, 0.5): magnitudes are rounded by adding ``0.5 - dead_zone`` and taking the
+            floor, which trades damage for bits (entropy-constrained quantization, Sullivan 1996).
+        kept: (out, in) bool, False where the code must be zero; None where none must.
+    """
+
+    dead_zone: float = 0.0
+    kept: Tensor | None = None
+
+
+NEAREST = Rounding()
+
+
 def row_factor(output: Tensor) -> RowFactor:
     """The factorisation of the row side that `feedback_codes` needs.
 
@@ -58,8 +75,8 @@ def feedback_codes(
     row_steps: Tensor,
     *,
     column_steps: Tensor | None = None,
-    dead_zone: float = 0.0,
     rows: RowFactor | None = None,
+    rounding: Rounding = NEAREST,
 ) -> Tensor:
     """Rounds column after column, and block of rows after block of rows where `rows` is given.
 
@@ -72,10 +89,9 @@ def feedback_codes(
             (groups, in, in) with the rows split evenly over the groups in order.
         row_steps: (out,) positive.
         column_steps: (in,) positive factors on the step, or None.
-        dead_zone: In [0, 0.5): magnitudes are rounded by adding ``0.5 - dead_zone`` and taking the
-            floor, which trades damage for bits (entropy-constrained quantization, Sullivan 1996).
         rows: Where errors go from row to row; only without groups. Within a block of rows
             (a forty-eighth of them, at least 16) none absorbs another's error.
+        rounding: How one value becomes a code.
 
     Returns:
         (out, in) int32 codes.
@@ -90,12 +106,14 @@ def feedback_codes(
         if groups > 1:
             raise ValueError("rows of different groups share no inputs")
         order = rows.order
+        if rounding.kept is not None:
+            rounding = Rounding(rounding.dead_zone, rounding.kept[order])
         found = torch.empty(out, columns, dtype=torch.int32)
         found[order] = _in_order(
-            weight[order], factors, row_steps[order], column_steps, dead_zone, rows.factor
+            weight[order], factors, row_steps[order], column_steps, rounding, rows.factor
         )
         return found
-    return _in_order(weight, factors, row_steps, column_steps, dead_zone, None)
+    return _in_order(weight, factors, row_steps, column_steps, rounding, None)
 
 
 def _in_order(
@@ -103,7 +121,7 @@ def _in_order(
     factors: Tensor,
     row_steps: Tensor,
     column_steps: Tensor | None,
-    dead_zone: float,
+    rounding: Rounding,
     between: Tensor | None,
 ) -> Tensor:
     """Everything in units of the steps: codes are whole numbers, and errors fractions of a step."""
@@ -111,16 +129,12 @@ def _in_order(
     out = len(weight)
     wide = torch.ones(columns) if column_steps is None else column_steps.to(torch.float32)
     diagonal = factors.diagonal(dim1=1, dim2=2)  # (groups, in)
-    rounding = _Rounding(
-        factors=factors / wide,
-        scale=wide / diagonal,
-        lean=dead_zone,
-    )
+    side = _Columns(factors=factors / wide, scale=wide / diagonal, lean=rounding.dead_zone)
     # (groups, in, out / groups): a column of the weight is contiguous, a group is a batch.
-    target = (weight / row_steps[:, None] / wide).reshape(groups, out // groups, columns)
-    target = target.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+    target = _by_column(weight / row_steps[:, None] / wide, groups)
+    kept = None if rounding.kept is None else _by_column(rounding.kept.to(torch.float32), groups)
     if between is None:
-        codes, _ = rounding.rows(target, None)
+        codes, _ = side.rows(target, None, kept)
         return codes.transpose(1, 2).reshape(out, columns)
     moved = between * (row_steps[:, None] / row_steps[None, :])
     codes = torch.empty(columns, out, dtype=torch.int32)
@@ -128,16 +142,25 @@ def _in_order(
     size = max(FEWEST_ROWS, -(-out // MOST_ROW_BLOCKS))
     for start in range(0, out, size):
         block = slice(start, min(start + size, out))
-        shift = errors[:, :start] @ moved[:start, block] / rounding.scale.t() if start else None
-        found = rounding.rows(
-            target[:, :, block].contiguous(), None if shift is None else shift[None]
+        shift = errors[:, :start] @ moved[:start, block] / side.scale.t() if start else None
+        found = side.rows(
+            target[:, :, block].contiguous(),
+            None if shift is None else shift[None],
+            None if kept is None else kept[:, :, block].contiguous(),
         )
         codes[:, block], errors[:, block] = found[0][0], found[1][0]
     return codes.t().contiguous()
 
 
+def _by_column(matrix: Tensor, groups: int) -> Tensor:
+    """(groups, in, out / groups), contiguous, a copy."""
+    out, columns = matrix.shape
+    parts = matrix.reshape(groups, out // groups, columns)
+    return parts.transpose(1, 2).clone(memory_format=torch.contiguous_format)
+
+
 @dataclass(frozen=True)
-class _Rounding:
+class _Columns:
     """The column side: what an error moves into later columns.
 
     Attributes:
@@ -150,11 +173,13 @@ class _Rounding:
     scale: Tensor
     lean: float
 
-    def rows(self, target: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor]:
+    def rows(
+        self, target: Tensor, shift: Tensor | None, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Codes and scaled errors, both (groups, in, rows); `target` is used up.
 
         `shift` is what earlier rows ask of these: it is rounded with the target, yet is no part of
-        the error that later columns absorb.
+        the error that later columns absorb. Where `kept` is 0 the code is.
         """
         columns = target.shape[1]
         codes, errors = torch.empty_like(target), torch.empty_like(target)
@@ -168,6 +193,7 @@ class _Rounding:
                 self.scale[:, block].numpy(),
                 target[:, block].numpy(),
                 None if shift is None else shift[:, block].numpy(),
+                kept=None if kept is None else kept[:, block].numpy(),
                 codes=codes[:, block].numpy(),
                 errors=errors[:, block].numpy(),
             )
@@ -180,6 +206,7 @@ class _Rounding:
         rest: np.ndarray,
         shift: np.ndarray | None,
         *,
+        kept: np.ndarray | None,
         codes: np.ndarray,
         errors: np.ndarray,
     ) -> None:
@@ -190,6 +217,7 @@ class _Rounding:
                 array[0] for array in (within, scale, rest, codes, errors)
             )
             shift = None if shift is None else shift[0]
+            kept = None if kept is None else kept[0]
         asked = rest if shift is None else shift  # without a shift nothing is asked
         parts = [array.swapaxes(0, -2) for array in (rest, codes, errors, scale, asked)]
         for i, (column, code, error, size, more) in enumerate(zip(*parts, strict=True)):
@@ -203,5 +231,7 @@ class _Rounding:
                 np.trunc(code, out=code)
             else:
                 np.rint(value, out=code)
+            if kept is not None:
+                code *= kept[..., i, :]
             column -= code
             np.multiply(column, size, out=error)
