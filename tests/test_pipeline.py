@@ -18,7 +18,7 @@ from lilliput.runs import Settings
 from lilliput.runtime.sessions import default_session
 from lilliput.stages.measure import Conditions
 from lilliput.stages.verify import verify_files
-from lilliput.techniques import PruneSparsegpt, QuantizeFeedback
+from lilliput.techniques import PruneSparsegpt, QuantizeFeedback, ShareValues
 
 pytestmark = pytest.mark.slow
 
@@ -243,7 +243,7 @@ def test_without_any_data_weights_are_rounded_and_nothing_is_proved(tmp_path):
     assert float((found == labels).float().mean()) > 0.8
 
 
-def test_a_plan_that_prunes_and_quantizes_ships_its_zeros(perceptron, tmp_path):
+def test_a_plan_that_prunes_and_then_rounds_or_shares_ships_its_zeros(perceptron, tmp_path):
     task, *_ = perceptron
     weights = tuple(name for name, value in task.model.named_parameters() if value.ndim > 1)
     shapes = read_plan(perceptron[3] / "plan.toml").model_hash
@@ -252,6 +252,7 @@ def test_a_plan_that_prunes_and_quantizes_ships_its_zeros(perceptron, tmp_path):
     for name, steps in {
         "pruned": (prune,),
         "both": (prune, QuantizeFeedback(step=0.3).step_of(weights)),
+        "shared": (prune, ShareValues(values=16).step_of(weights)),
     }.items():
         out = tmp_path / name
         plan = Plan(model_hash=shapes, steps=steps)
@@ -259,11 +260,12 @@ def test_a_plan_that_prunes_and_quantizes_ships_its_zeros(perceptron, tmp_path):
         loaded = lilliput.load(out, model=Perceptron())
         for weight in weights:
             assert float((loaded.get_parameter(weight) == 0).float().mean()) >= 0.59
-        assert {site.encoding for site in report.sites} == {
-            "masked" if name == "pruned" else "grid"
-        }
+        kinds = {"pruned": "masked", "both": "grid", "shared": "codebook"}
+        assert {site.encoding for site in report.sites} == {kinds[name]}
         assert report.fidelity.decibels > 90
         found[name] = report
     whole = found["pruned"].original.storage_bytes
     assert found["pruned"].artifact.storage_bytes < 0.55 * whole
-    assert found["both"].artifact.storage_bytes < 0.11 * whole
+    for name in ("both", "shared"):
+        assert found[name].artifact.storage_bytes < 0.11 * whole
+        assert found[name].artifact.installed_bytes < 0.35 * found[name].original.installed_bytes

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from lilliput.coding import code_bytes
 from lilliput.errors import PlanError
-from lilliput.model.encodings import Dense, Grid, Masked
+from lilliput.model.encodings import Codebook, Dense, Grid, Masked
 from lilliput.plans import plan_from_toml, plan_to_toml
 from lilliput.records import Plan, Step
 from lilliput.stages.apply import apply
@@ -63,7 +63,7 @@ def test_what_becomes_of_a_weight_is_a_finite_weight(kind, profile):
     for name in names(kind, profile):
         for technique in strengths(kind, profile, name):
             for got, encoding in technique.apply(profile, (name,)).items():
-                assert isinstance(encoding, Dense | Grid | Masked)
+                assert isinstance(encoding, Dense | Grid | Masked | Codebook)
                 value = encoding.decode()
                 assert got == name and value.shape == profile.parameters[name].shape
                 assert value.dtype == torch.float32 and torch.isfinite(value).all()

@@ -73,7 +73,31 @@ class Masked:
         return self.weight
 
 
-Encoding = Dense | Grid | Masked
+@dataclass(frozen=True)
+class Codebook:
+    """A weight whose entries share a few values: ``values[codes] * row_steps[:, None]``.
+
+    Attributes:
+        codes: Indices of the site's matrix view, (out, in), uint8.
+        values: Shared values in rising order, at most 256, float32.
+        row_steps: What each row's values are multiplied with, (out,), float32.
+        shape: Shape of the parameter.
+        transposed: As in `Grid`.
+    """
+
+    codes: Tensor
+    values: Tensor
+    row_steps: Tensor
+    shape: tuple[int, ...]
+    transposed: bool = False
+
+    def decode(self) -> Tensor:
+        """The weight as the model computes with it: float32, in the parameter's shape."""
+        matrix = self.values[self.codes.long()] * self.row_steps[:, None]
+        return (matrix.t() if self.transposed else matrix).reshape(self.shape).contiguous()
+
+
+Encoding = Dense | Grid | Masked | Codebook
 Made = Mapping[str, Encoding]  # what earlier steps of a plan made of parameters, by name
 NOTHING: Made = MappingProxyType({})
 

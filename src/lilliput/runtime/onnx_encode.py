@@ -15,14 +15,19 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from lilliput.model.encodings import Encoding, Grid
+from lilliput.model.encodings import Codebook, Encoding, Grid
 from lilliput.runtime.onnx_bind import Binding, Bindings
 from lilliput.runtime.onnx_clean import array_of, save, store_once
 from lilliput.runtime.onnx_edit import Editor, Use
 from lilliput.runtime.onnx_layout import Stored, decoded, store_float, store_grid
 
 Arithmetic = Literal["float32", "int8"]
-STEP_SUFFIXES = (".rows", ".columns", ".steps")  # of initializers that scale integer codes
+STEP_SUFFIXES = (
+    ".rows",
+    ".columns",
+    ".steps",
+    ".values",
+)  # of initializers that scale integer codes
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 
 
@@ -66,7 +71,7 @@ def write_encodings(
         if stored is not None:
             _write_integers(editor, binding, stored, arithmetic)
             continue
-        if any(isinstance(encodings.get(name), Grid) for name in names):
+        if any(isinstance(encodings.get(name), Grid | Codebook) for name in names):
             warnings.append(f"{', '.join(names)}: integers do not fit, stored as float")
         before = array_of(editor.originals[binding.initializer])
         array = store_float(binding, values, before)
@@ -129,11 +134,20 @@ def _write_integers(
         _dequantize(editor, multiplied, codes, stored)
     if rest:
         before = editor.first(rest)
-        weight = _convert(editor, before, codes, ir.DataType.FLOAT)
+        weight = _levels(editor, before, codes, stored)
         weight = _scale(editor, before, weight, stored)
         editor.connect(rest, _convert(editor, before, weight, dtype))
     for name, _ in gathered:
         _gather(editor, editor.nodes[name], codes, stored, dtype)
+
+
+def _levels(editor: Editor, before: ir.Node, codes: ir.Value, stored: Stored) -> ir.Value:
+    """Codes as numbers: themselves, or the shared values that they are indices of."""
+    if stored.values is None:
+        return editor.node(before, "Cast", [codes], {"to": ir.DataType.FLOAT})
+    index = editor.node(before, "Cast", [codes], {"to": ir.DataType.INT32})
+    values = editor.constant(f"{stored.name}.values", stored.values)
+    return editor.node(before, "Gather", [values, index], {"axis": 0})
 
 
 def _looks_up_rows(node: ir.Node, position: int) -> bool:
@@ -189,7 +203,7 @@ def _gather(
         one = editor.constant("one.steps", np.array(1, np.float32))
         value = editor.node(node, "DequantizeLinear", [rows, one])
     else:  # DequantizeLinear takes int16 from opset 21 on only
-        value = editor.node(node, "Cast", [rows], {"to": ir.DataType.FLOAT})
+        value = _levels(editor, node, rows, stored)
     value = _scale(editor, node, value, stored, indices)
     editor.substitute(node, _convert(editor, node, value, dtype))
 

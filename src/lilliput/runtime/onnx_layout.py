@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lilliput.model.encodings import Dense, Encoding, Grid
+from lilliput.model.encodings import Codebook, Dense, Encoding, Grid
 from lilliput.runtime.onnx_bind import Binding, Piece
 from lilliput.tensor.halves import snapped
 
@@ -19,16 +19,26 @@ class Stored:
         row_steps: float32, of the same number of axes, broadcasts over `codes`.
         column_steps: The same, or None for ones.
         name: Parameters it holds, joined; the stem of the names in the file.
+        values: What the codes are indices of, (count,) float32; None where they are multiplied.
     """
 
     codes: np.ndarray
     row_steps: np.ndarray
     column_steps: np.ndarray | None
     name: str
+    values: np.ndarray | None = None
 
 
 def store_grid(binding: Binding, encodings: Mapping[str, Encoding]) -> Stored | None:
-    """The integers of an initializer, or None unless all its pieces are grids it can hold."""
+    """The integers of an initializer, or None unless all its pieces are grids it can hold.
+
+    Or one piece whose entries share values.
+    """
+    only = encodings.get(binding.pieces[0].parameter)
+    if isinstance(only, Codebook):
+        alone = len(binding.pieces) == 1 and binding.pieces[0].slot is None
+        clear = not _axes_unclear(only)
+        return _whole(binding, binding.pieces[0], only) if alone and clear else None
     grids = []
     for piece in binding.pieces:
         encoding = encodings.get(piece.parameter)
@@ -65,18 +75,19 @@ def decoded(encoding: Encoding) -> np.ndarray:
     return np.asarray(weight.detach().cpu().float().numpy())
 
 
-def _axes_unclear(grid: Grid) -> bool:
+def _axes_unclear(grid: Grid | Codebook) -> bool:
     """Rows of the matrix view must be one axis of the parameter for steps to have an axis."""
     return grid.codes.shape[0] != grid.shape[1 if grid.transposed else 0]
 
 
-def _whole(binding: Binding, piece: Piece, grid: Grid) -> Stored:
+def _whole(binding: Binding, piece: Piece, grid: Grid | Codebook) -> Stored:
     codes, rows, columns = _parameter_shaped(piece, grid)
     return Stored(
         np.ascontiguousarray(_lay(piece, codes, binding.shape)),
         _lay(piece, rows, binding.shape),
         None if columns is None else _lay(piece, columns, binding.shape),
         piece.parameter,
+        grid.values.float().numpy() if isinstance(grid, Codebook) else None,
     )
 
 
@@ -99,7 +110,9 @@ def _stack(binding: Binding, grids: list[tuple[Piece, Grid]]) -> Stored:
     return Stored(codes, rows, columns if scaled else None, name)
 
 
-def _parameter_shaped(piece: Piece, grid: Grid) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _parameter_shaped(
+    piece: Piece, grid: Grid | Codebook
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Codes in the parameter's shape; row and column steps that broadcast over it."""
     axis = 1 if grid.transposed else 0
     codes = grid.codes.numpy()
@@ -107,7 +120,7 @@ def _parameter_shaped(piece: Piece, grid: Grid) -> tuple[np.ndarray, np.ndarray,
     ones = [1] * len(grid.shape)
     rows = grid.row_steps.float().numpy().reshape([*ones[:axis], -1, *ones[axis + 1 :]])
     columns = None
-    if grid.column_steps is not None:
+    if isinstance(grid, Grid) and grid.column_steps is not None:
         shape = [*grid.shape[:axis], 1, *grid.shape[axis + 1 :]]
         columns = grid.column_steps.float().numpy().reshape(shape)
     if piece.factor is None:

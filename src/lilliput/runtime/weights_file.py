@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from torch import Tensor
 
 from lilliput.errors import ContainerError, OutputError
-from lilliput.model.encodings import Encoding, Grid
+from lilliput.model.encodings import Codebook, Encoding, Grid
 
 _ENTRY = "lilliput.weights"
 
@@ -37,11 +37,13 @@ def write_weights(
     for name, value in state.items():
         encoding = encodings.get(name)
         dtype = str(value.dtype).removeprefix("torch.")
-        if isinstance(encoding, Grid):
+        if isinstance(encoding, Grid | Codebook):
             entries[name] = {"shape": list(encoding.shape), "turned": encoding.transposed}
             tensors[f"{name}.codes"] = encoding.codes.numpy()
             tensors[f"{name}.rows"] = encoding.row_steps.numpy()
-            if encoding.column_steps is not None:
+            if isinstance(encoding, Codebook):
+                tensors[f"{name}.values"] = encoding.values.numpy()
+            elif encoding.column_steps is not None:
                 tensors[f"{name}.columns"] = encoding.column_steps.numpy()
         else:
             entries[name] = {}
@@ -81,15 +83,14 @@ def _decoded(name: str, entry: Mapping[str, object], arrays: Mapping[str, np.nda
         return torch.from_numpy(arrays[name].copy()).to(dtype)
     codes, rows = arrays[f"{name}.codes"], arrays[f"{name}.rows"]
     columns = arrays.get(f"{name}.columns")
-    shape = entry["shape"]
-    grid = Grid(
-        torch.from_numpy(codes.copy()),
-        torch.from_numpy(rows.copy()),
-        None if columns is None else torch.from_numpy(columns.copy()),
-        tuple(shape) if isinstance(shape, list) else (),
-        bool(entry["turned"]),
-    )
-    return grid.decode().to(dtype)
+    shape = tuple(entry["shape"]) if isinstance(entry["shape"], list) else ()
+    numbers, steps = torch.from_numpy(codes.copy()), torch.from_numpy(rows.copy())
+    turned = bool(entry["turned"])
+    if f"{name}.values" in arrays:
+        values = torch.from_numpy(arrays[f"{name}.values"].copy())
+        return Codebook(numbers, values, steps, shape, turned).decode().to(dtype)
+    factors = None if columns is None else torch.from_numpy(columns.copy())
+    return Grid(numbers, steps, factors, shape, turned).decode().to(dtype)
 
 
 def _array(value: Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ def apply(plan: Plan, profile: Profile) -> dict[str, Encoding]:
     """What the plan turns each parameter into. Neither the model nor the profile changes.
 
     Args:
-        plan: Steps in order: prune, then quantize.
+        plan: Steps in order: prune, then share or quantize.
         profile: Weights and statistics of the model it is applied to.
 
     Raises:
@@ -39,7 +39,7 @@ def _check_order(technique: Technique, made: Made) -> None:
             raise PlanError(
                 f"{technique.name} cannot take {name}: "
                 f"an earlier step made it {type(encoding).__name__.lower()}",
-                "one site takes steps in this order: prune, then quantize",
+                "one site takes steps in this order: prune, then share or quantize",
             )
 
 

@@ -15,6 +15,7 @@ from lilliput.techniques.prune_wanda import PruneWanda
 from lilliput.techniques.quantize_feedback import QuantizeFeedback
 from lilliput.techniques.quantize_float16 import QuantizeFloat16
 from lilliput.techniques.quantize_round import QuantizeRound
+from lilliput.techniques.share_values import ShareValues
 
 TABLE: tuple[type[Fields], ...] = (
     PruneDamage,
@@ -26,6 +27,7 @@ TABLE: tuple[type[Fields], ...] = (
     QuantizeFeedback,
     QuantizeFloat16,
     QuantizeRound,
+    ShareValues,
 )
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "QuantizeFeedback",
     "QuantizeFloat16",
     "QuantizeRound",
+    "ShareValues",
     "Technique",
     "from_step",
 ]

@@ -1,7 +1,7 @@
 """What pruning techniques share: fields, the groups of a site, and what is left of it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, Self
 
 import torch
@@ -12,13 +12,13 @@ from lilliput.errors import PlanError
 from lilliput.model.encodings import Encoding, Masked
 from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.techniques.base import Option
+from lilliput.techniques.groups import by_group
 from lilliput.tensor.masks import Pattern, fits, pattern_of, refit
 from lilliput.tensor.second_order import damped
 
 Shape = Literal["any", "2:4", "4:8", "1x4", "4x1"]
 AMOUNT = Field(0.5, ge=0, lt=1, json_schema_extra={"unit": "share removed"})
 AMOUNTS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
-PerGroup = Callable[[Tensor, Tensor, slice], Tensor]  # rows, their H, which rows
 
 
 def pattern_for(known: SiteProfile, shape: Shape) -> Pattern:
@@ -34,21 +34,6 @@ def pattern_for(known: SiteProfile, shape: Shape) -> Pattern:
             'pattern "any" fits every site',
         )
     return pattern
-
-
-def by_group(known: SiteProfile, weight: Tensor, *, solve: PerGroup) -> Tensor:
-    """`solve` on the rows of each group of a convolution, with the group's column side.
-
-    Without statistics every column counts the same.
-    """
-    groups = 1 if known.second is None else len(known.second)
-    size = known.site.rows // groups
-    parts = []
-    for group in range(groups):
-        rows = slice(group * size, (group + 1) * size)
-        second = torch.eye(known.site.columns) if known.second is None else known.second[group]
-        parts.append(solve(weight[rows], second, rows))
-    return torch.cat(parts)
 
 
 def left(

@@ -10,7 +10,8 @@ from lilliput.model.encodings import NOTHING, Encoding, Made
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.masking import AMOUNT, Shape, alone, amounts, by_group, left, pattern_for
+from lilliput.techniques.groups import by_group
+from lilliput.techniques.masking import AMOUNT, Shape, alone, amounts, left, pattern_for
 from lilliput.tensor.masks import keep
 from lilliput.tensor.pruning import diagonal_saliency
 

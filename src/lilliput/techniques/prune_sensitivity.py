@@ -62,7 +62,7 @@ class PruneSensitivity(Fields):
     def _curve(self, profile: Profile, name: str) -> Curve:
         """Damage of a site against the number of weights kept."""
         size = profile.sites[name].site.size
-        found = PruneSparsegpt(refit=self.refit).options(profile, name)
+        found = PruneSparsegpt().options(profile, name)
         kept = [(1 - amount) * size for amount in AMOUNTS]
         return curve(
             np.array([1 / (1 - amount) for amount in AMOUNTS]),

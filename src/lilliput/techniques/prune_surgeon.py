@@ -11,7 +11,8 @@ from lilliput.model.encodings import NOTHING, Encoding, Made
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.masking import AMOUNT, Shape, amounts, by_group, left
+from lilliput.techniques.groups import by_group
+from lilliput.techniques.masking import AMOUNT, Shape, amounts, left
 from lilliput.tensor.pruning import surgeon_prune
 from lilliput.tensor.second_order import damped
 

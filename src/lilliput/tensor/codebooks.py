@@ -1,0 +1,79 @@
+"""Shared values: where they lie best, and which weight takes which."""
+
+import torch
+from torch import Tensor
+
+ROUNDS = 30
+BLOCK = 64  # columns that wait for one product of matrices
+
+
+def centres(values: Tensor, weights: Tensor, *, count: int) -> Tensor:
+    """Weighted k-means in one dimension (Lloyd 1982), started between quantiles and even spacing.
+
+    Args:
+        values: (n,) to be replaced by centres.
+        weights: (n,) >= 0, what a squared error of each costs.
+        count: Number of centres, >= 1.
+
+    Returns:
+        (count,) float32 in rising order.
+    """
+    order = torch.argsort(values)
+    ordered = values[order].to(torch.float64)
+    mass = torch.cat([torch.zeros(1).double(), weights[order].to(torch.float64).cumsum(0)])
+    moment = torch.cat([torch.zeros(1).double(), (weights[order] * ordered).double().cumsum(0)])
+    shares = torch.linspace(0, 1, 2 * count + 1, dtype=torch.float64)[1::2] * mass[-1]
+    places = torch.searchsorted(mass[1:], shares).clamp_max(len(ordered) - 1)
+    inner = len(ordered) // 1000
+    even = torch.linspace(float(ordered[inner]), float(ordered[-1 - inner]), count)
+    found = (ordered[places] + even.double()) / 2
+    for _ in range(ROUNDS):
+        borders = torch.searchsorted(ordered, (found[1:] + found[:-1]) / 2)
+        edges = torch.cat([torch.zeros(1).long(), borders, torch.tensor([len(ordered)])])
+        share, total = mass[edges].diff(), moment[edges].diff()
+        found = torch.where(share > 0, total / share.clamp_min(1e-300), found).sort().values
+    return found.to(torch.float32)
+
+
+def nearest(values: Tensor, centres_: Tensor) -> Tensor:
+    """Index of the nearest centre, uint8, in the shape of `values`; `centres_` rises."""
+    borders = (centres_[1:] + centres_[:-1]) / 2
+    return torch.bucketize(values.contiguous(), borders).to(torch.uint8)
+
+
+def feedback_indices(
+    weight: Tensor, factor: Tensor, *, centres_: Tensor, sizes: Tensor, fixed: Tensor | None
+) -> Tensor:
+    """Column after column takes its nearest value; later columns absorb the error.
+
+    Error feedback (arXiv 2210.17323) onto values of any spacing.
+
+    Args:
+        weight: (rows, columns).
+        factor: Upper Cholesky factor of the inverse of the second moments, (columns, columns).
+        centres_: (count,) rising.
+        sizes: (rows,) positive: what the row's values are multiplied with.
+        fixed: (rows, columns) indices that are given, -1 where free; or None.
+
+    Returns:
+        (rows, columns) uint8 indices.
+    """
+    rest = (weight / sizes[:, None]).t().contiguous()  # (columns, rows)
+    taken = torch.empty(rest.shape, dtype=torch.uint8)
+    columns = len(rest)
+    for start in range(0, columns, BLOCK):
+        stop = min(start + BLOCK, columns)
+        errors = torch.empty(stop - start, rest.shape[1])
+        for column in range(start, stop):
+            if column > start:
+                ahead = factor[start:column, column]
+                rest[column] -= ahead @ errors[: column - start]
+            index = nearest(rest[column], centres_)
+            if fixed is not None:
+                given = fixed[:, column]
+                index = torch.where(given < 0, index.long(), given).to(torch.uint8)
+            taken[column] = index
+            lost = rest[column] - centres_[index.long()]
+            errors[column - start] = lost / factor[column, column]
+        rest[stop:] -= factor[start:stop, stop:].t() @ errors
+    return taken.t().contiguous()
