@@ -47,7 +47,7 @@ class SiteProfile:
         weights: Diagonal row side G, (rows,) float32, mean 1: what an error in a row costs where
             there is no whole row side. For an embedding the square root of how frequent a row is.
         output: The whole row side G, (rows, rows) float32; None where only its diagonal is known
-            (an embedding, a grouped convolution, a site without gradients, a very large one).
+            (an embedding, a convolution, a site without gradients, a very large one).
         frequencies: Smoothed probability of each row of an embedding, (rows,), else None.
         row_factors: What the export multiplies each row with (a folded BatchNorm), (rows,); the
             steps that are stored are the row steps times these.
