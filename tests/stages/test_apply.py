@@ -34,10 +34,20 @@ def test_steps_say_what_becomes_of_what_they_name(profile):
     assert all(torch.equal(before[n], value) for n, value in profile.parameters.items())
 
 
-def test_a_later_step_replaces_an_earlier_one(profile):
-    coarse, fine = ("quantize_round", ("a",), {"bits": 2}), ("quantize_round", ("a",), {})
-    assert int(apply(plan_of(coarse, fine), profile)["a"].codes.abs().max()) == 127
-    assert int(apply(plan_of(fine, coarse), profile)["a"].codes.abs().max()) == 1
+def test_a_step_that_cannot_build_on_the_one_before_is_refused(profile):
+    twice = [("quantize_round", ("a",), {"bits": 2}), ("quantize_round", ("a",), {})]
+    with pytest.raises(PlanError, match=r"quantize_round cannot take a: .* made it grid") as told:
+        apply(plan_of(*twice), profile)
+    assert "prune, then share or quantize" in told.value.hint
+
+
+def test_a_step_builds_on_the_one_before(profile):
+    steps = [("prune_magnitude", ("a",), {"amount": 0.5}), ("quantize_round", ("a",), {})]
+    codes = apply(plan_of(*steps), profile)["a"].codes
+    whole = apply(plan_of(steps[1]), profile)["a"].codes
+    gone = codes == 0
+    assert int(gone.sum()) >= codes.numel() // 2
+    assert torch.equal(codes[~gone], whole[~gone])
 
 
 def test_a_plan_for_another_architecture_is_refused(profile):

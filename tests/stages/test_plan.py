@@ -83,7 +83,7 @@ def test_a_storage_limit_is_kept_and_used_up(profile, factor, bits):
 def test_more_storage_means_less_damage_and_finer_steps(profile):
     found = [
         plan(profile, targets(storage=WEIGHTS * bits / 8), evaluate=Known())
-        for bits in (1, 2, 4, 6)
+        for bits in (1.2, 2, 4, 6)
     ]
     damage = [chosen.predicted_damage for chosen in found]
     assert damage == sorted(damage, reverse=True)
