@@ -1,7 +1,6 @@
 """What every technique promises, held over THE TABLE itself: a new row is tested by being there."""
 
 import dataclasses
-import math
 import tomllib
 
 import numpy as np
@@ -17,8 +16,6 @@ from lilliput.records import Plan, Step
 from lilliput.stages.apply import apply
 from lilliput.techniques import TABLE, PruneDamage, from_step
 from lilliput.tensor.pruning import BLOCK
-
-BY_ROW = ("prune_wanda", "prune_surgeon")
 
 pytestmark = pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.name)
 
@@ -118,12 +115,19 @@ def test_the_amount_asked_for_is_the_amount_got(kind, profile):
             (found,) = kind(amount=amount).apply(profile, (name,)).values()
             assert isinstance(found, Masked) and found.mask.shape == found.weight.shape
             assert not found.weight[~found.mask].any()
-            site = profile.sites[name].site
-            tolerance = 0.5 * max(1, site.rows * (kind.name in BY_ROW)) + 1
-            if kind.name == "prune_sparsegpt" or kind.name == "prune_sensitivity":
-                tolerance = math.ceil(site.columns / BLOCK) * site.groups
-            gone = float((~found.mask).sum())
-            assert abs(gone - amount * site.size) <= tolerance * site.groups, (name, amount)
+            assert int((~found.mask).sum()) == sum(
+                round(amount * size) for size in parts(kind, profile.sites[name].site)
+            ), (name, amount)
+
+
+def parts(kind, site):
+    """Numbers of weights of which a technique removes the amount each."""
+    if kind.name in ("prune_wanda", "prune_surgeon"):
+        return [site.columns] * site.rows
+    if kind.name in ("prune_sparsegpt", "prune_sensitivity"):
+        widths = [min(BLOCK, site.columns - start) for start in range(0, site.columns, BLOCK)]
+        return [site.rows // site.groups * width for width in widths] * site.groups
+    return [site.size]
 
 
 def test_what_an_earlier_step_removed_stays_removed(kind, profile):

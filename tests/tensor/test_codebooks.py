@@ -3,7 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lilliput.tensor.codebooks import BLOCK, centres, feedback_indices, nearest
+from lilliput.tensor.codebooks import centres, feedback_indices, nearest
+from lilliput.tensor.feedback import BLOCK
 from lilliput.tensor.second_order import inverse_factor, layer_damage
 
 
@@ -59,9 +60,9 @@ def test_nearest_is_nearest(count, seed):
 def test_feedback_costs_less_than_taking_the_nearest(columns):
     mix = torch.eye(columns) + 0.3 * draw(columns, columns, seed=1)
     second, weight = mix.t() @ mix, draw(30, columns, seed=2)
-    book, sizes = torch.linspace(-2.5, 2.5, 8), torch.full((30,), 1.1)
+    book = torch.linspace(-2.5, 2.5, 8)
     factor = inverse_factor(second)
-    fed = feedback_indices(weight, factor, centres_=book, sizes=sizes, fixed=None)
+    fed = feedback_indices(weight / 1.1, factor, centres_=book, fixed=None)
     plain = nearest(weight / 1.1, book)
     damages = [
         float(layer_damage(weight, 1.1 * book[codes.long()], second).sum())
@@ -74,7 +75,5 @@ def test_given_indices_are_kept_and_made_up_for():
     weight, book = draw(10, 40), torch.tensor([-1.0, 0.0, 1.0])
     mix = torch.eye(40) + 0.3 * draw(40, 40, seed=1)
     fixed = torch.where(draw(10, 40, seed=3) > 0, 1, -1)
-    found = feedback_indices(
-        weight, inverse_factor(mix.t() @ mix), centres_=book, sizes=torch.ones(10), fixed=fixed
-    )
+    found = feedback_indices(weight, inverse_factor(mix.t() @ mix), centres_=book, fixed=fixed)
     assert (found[fixed == 1] == 1).all() and len(found.unique()) == 3

@@ -5,7 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lilliput.tensor.feedback import BLOCK, FEWEST_ROWS, Rounding, feedback_codes, row_factor
+from lilliput.tensor.feedback import (
+    BLOCK,
+    FEWEST_ROWS,
+    Rounding,
+    feed_back,
+    feedback_codes,
+    row_factor,
+)
 from lilliput.tensor.grids import round_to_grid
 from lilliput.tensor.second_order import inverse_factor, layer_damage, two_sided_damage
 
@@ -251,3 +258,16 @@ def test_groups_keep_their_own_masks():
     )
     assert not codes[~kept].any()
     assert float((codes[kept] != 0).float().mean()) > 0.95
+
+
+@pytest.mark.parametrize("columns", [5, 2 * BLOCK + 3])
+def test_meeting_a_uniform_grid_gives_the_same_codes(columns):
+    """The general loop and the quick one are one method."""
+    weight, second = problem(12, columns, seed=4)
+    factor, told = inverse_factor(second), []
+    found = feed_back(
+        weight, factor[0], meet=lambda column, _: column.round(), begin=lambda _, b: told.append(b)
+    )
+    codes = feedback_codes(weight, factor, torch.ones(12))
+    assert float((found != codes).float().mean()) < 0.01
+    assert [place.start for place in told] == list(range(0, columns, BLOCK))

@@ -9,8 +9,8 @@ from torch import Tensor
 from lilliput.model.moments import Moments
 from lilliput.model.sites import Site
 from lilliput.tensor.allocation import Spectrum, water_filling_bits
-from lilliput.tensor.feedback import RowFactor
-from lilliput.tensor.second_order import layer_damage, two_sided_damage
+from lilliput.tensor.feedback import RowFactor, row_factor
+from lilliput.tensor.second_order import inverse_factor, layer_damage, two_sided_damage
 
 SMOOTHING = 2000.0  # pseudo-counts shared by the rows of an embedding
 OUTPUT_SHRINKAGE = 0.3  # share of the diagonal in an output side: gradients are few and noisy
@@ -127,6 +127,30 @@ class Profile:
     def matrix(self, name: str) -> Tensor:
         """The (rows, columns) view of a site's weight, float32."""
         return self.sites[name].site.matrix(self.parameters[name].detach()).to(torch.float32)
+
+    def column_side(self, name: str) -> Tensor:
+        """H of a site, (groups, columns, columns); the identity where nothing was observed."""
+        known = self.sites[name]
+        return torch.eye(known.site.columns)[None] if known.second is None else known.second
+
+    def factor(self, name: str) -> Tensor:
+        """`inverse_factor` of the column side, (groups, columns, columns), made once per H."""
+        second = self.sites[name].second
+        if second is None:
+            return self.column_side(name)
+        key = second.data_ptr()
+        if key not in self.factors:
+            self.factors[key] = inverse_factor(second)
+        return self.factors[key]
+
+    def row_factor(self, name: str) -> RowFactor | None:
+        """`row_factor` of the whole row side, made once; None where there is none."""
+        output = self.sites[name].output
+        if output is None:
+            return None
+        if name not in self.row_factors:
+            self.row_factors[name] = row_factor(output)
+        return self.row_factors[name]
 
     def bound_bits(self, name: str, replaced: Tensor) -> float | None:
         """Bits per weight of reverse water-filling at the damage of this (rows, columns) matrix.

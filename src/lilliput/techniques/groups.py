@@ -5,21 +5,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lilliput.model.profiles import SiteProfile
-
-PerGroup = Callable[[Tensor, Tensor, slice], Tensor]  # rows, their H, which rows
+PerGroup = Callable[[Tensor, Tensor, slice], Tensor]  # rows, the side of their group, which rows
 
 
-def by_group(known: SiteProfile, weight: Tensor, *, solve: PerGroup) -> Tensor:
-    """`solve` on the rows of each group of a convolution, with the group's column side.
+def by_group(weight: Tensor, sides: Tensor, *, solve: PerGroup) -> Tensor:
+    """`solve` on the rows of each group.
 
-    Without statistics every column counts the same.
+    Args:
+        weight: (rows, columns); the rows are split evenly over the groups in order.
+        sides: (groups, columns, columns), e.g. `Profile.column_side` or `Profile.factor`.
+        solve: What becomes of some rows, given their group's side.
     """
-    groups = 1 if known.second is None else len(known.second)
-    size = known.site.rows // groups
+    size = len(weight) // len(sides)
     parts = []
-    for group in range(groups):
+    for group, side in enumerate(sides):
         rows = slice(group * size, (group + 1) * size)
-        second = torch.eye(known.site.columns) if known.second is None else known.second[group]
-        parts.append(solve(weight[rows], second, rows))
+        parts.append(solve(weight[rows], side, rows))
     return torch.cat(parts)

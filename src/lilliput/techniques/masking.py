@@ -1,7 +1,7 @@
-"""What pruning techniques share: fields, the groups of a site, and what is left of it."""
+"""What pruning techniques share: fields, how sites are solved or ranked, and what is left."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self
 
 import torch
@@ -13,12 +13,14 @@ from lilliput.model.encodings import Encoding, Masked
 from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.techniques.base import Option
 from lilliput.techniques.groups import by_group
-from lilliput.tensor.masks import Pattern, fits, pattern_of, refit
+from lilliput.tensor.masks import PATTERNS, Pattern, fits, keep, refit
 from lilliput.tensor.second_order import damped
 
 Shape = Literal["any", "2:4", "4:8", "1x4", "4x1"]
 AMOUNT = Field(0.5, ge=0, lt=1, json_schema_extra={"unit": "share removed"})
 AMOUNTS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
+Sides = Callable[[str], Tensor]
+PerPattern = Callable[[Tensor, Tensor, Pattern], Tensor]
 
 
 def pattern_for(known: SiteProfile, shape: Shape) -> Pattern:
@@ -27,7 +29,7 @@ def pattern_for(known: SiteProfile, shape: Shape) -> Pattern:
     Raises:
         PlanError: It does not; names the site and its sizes.
     """
-    pattern, site = pattern_of(shape), known.site
+    pattern, site = PATTERNS[shape], known.site
     if not fits((site.rows // site.groups, site.columns), pattern):
         raise PlanError(
             f"pattern {shape} does not divide {site.name}, {site.rows} x {site.columns}",
@@ -36,40 +38,74 @@ def pattern_for(known: SiteProfile, shape: Shape) -> Pattern:
     return pattern
 
 
-def left(
-    known: SiteProfile, weight: Tensor, *, mask: Tensor, value: Tensor | None = None, best: bool
-) -> Masked:
-    """The site with the masked entries zero.
+def pruned(
+    technique: "Prunes", profile: Profile, *, where: Sequence[str], sides: Sides, solve: PerPattern
+) -> dict[str, Encoding]:
+    """Each named site solved group by group.
 
     Args:
-        known: The site.
-        weight: (rows, columns), untouched.
-        mask: (rows, columns) bool.
-        value: What the kept weights became, or None for what they were.
-        best: Fits the kept weights so that the damage is least.
+        technique: Its pattern, and whether it refits.
+        profile: Weights and statistics.
+        where: The sites.
+        sides: What `solve` is given of a site, (groups, columns, columns).
+        solve: Some rows, their group's side and the pattern -> the rows, zero where removed.
     """
-    if best:
-        value = by_group(
-            known,
-            weight,
-            solve=lambda w, second, rows: refit(w, mask[rows], second=damped(second)),
-        )
-    kept = torch.where(mask, weight if value is None else value, 0.0)
-    site = known.site
-    return Masked(site.parameter(kept).contiguous(), site.parameter(mask).contiguous())
+    found: dict[str, Encoding] = {}
+    for name in where:
+        pattern = pattern_for(profile.sites[name], technique.pattern)
+
+        def one(rows: Tensor, side: Tensor, _: slice, pattern: Pattern = pattern) -> Tensor:
+            return solve(rows, side, pattern)
+
+        value = by_group(profile.matrix(name), sides(name), solve=one)
+        found[name] = _left(profile, name, mask=value != 0, value=value, refitted=technique.refit)
+    return found
 
 
-def alone(technique: "Prunes", together: bool) -> None:
-    """Sites ranked together can only lose single weights.
+def ranked(
+    technique: "Prunes", profile: Profile, *, scores: Mapping[str, Tensor], together: bool
+) -> dict[str, Encoding]:
+    """Each site without its lowest scores, or all of them without the lowest of all.
 
     Raises:
-        PlanError: A pattern was asked for as well.
+        PlanError: A pattern was asked for as well as ranking sites together.
     """
     if together and technique.pattern != "any":
         raise PlanError(
             f"pattern {technique.pattern} does not go with together = true",
             'either pattern "any", or each site by itself',
         )
+    if together and scores:
+        flat = torch.cat([each.flatten() for each in scores.values()])
+        kept = keep(flat[None], technique.amount, pattern=PATTERNS["any"])[0]
+        parts = torch.split(kept, [each.numel() for each in scores.values()])
+        masks = {n: part.reshape(scores[n].shape) for n, part in zip(scores, parts, strict=True)}
+    else:
+        masks = {
+            name: keep(
+                each,
+                technique.amount,
+                pattern=pattern_for(profile.sites[name], technique.pattern),
+            )
+            for name, each in scores.items()
+        }
+    return {
+        name: _left(profile, name, mask=mask, value=profile.matrix(name), refitted=technique.refit)
+        for name, mask in masks.items()
+    }
+
+
+def _left(profile: Profile, name: str, *, mask: Tensor, value: Tensor, refitted: bool) -> Masked:
+    """The masked entries zero, the others as given, or fitted so that least is lost."""
+    site, weight = profile.sites[name].site, profile.matrix(name)
+    if refitted:
+        value = by_group(
+            weight,
+            damped(profile.column_side(name)),
+            solve=lambda rows, second, which: refit(rows, mask[which], second=second),
+        )
+    kept = torch.where(mask, value, 0.0)
+    return Masked(site.parameter(kept).contiguous(), site.parameter(mask).contiguous())
 
 
 class Prunes(Protocol):
@@ -83,6 +119,11 @@ class Prunes(Protocol):
     @property
     def pattern(self) -> Shape:
         """What stays or goes together."""
+        ...
+
+    @property
+    def refit(self) -> bool:
+        """Whether the kept weights are fitted anew."""
         ...
 
     def model_copy(self, *, update: dict[str, Any]) -> Self:

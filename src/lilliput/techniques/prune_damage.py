@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from lilliput.model.encodings import NOTHING, Encoding, Made
@@ -11,8 +10,7 @@ from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.groups import by_group
-from lilliput.techniques.masking import AMOUNT, Shape, alone, amounts, left, pattern_for
-from lilliput.tensor.masks import keep
+from lilliput.techniques.masking import AMOUNT, Shape, amounts, ranked
 from lilliput.tensor.pruning import diagonal_saliency
 
 
@@ -45,33 +43,17 @@ class PruneDamage(Fields):
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
     ) -> dict[str, Encoding]:
         """Each named site without the weights whose loss costs least."""
-        alone(self, self.together)
-        all_scores = {name: self._scores(profile, name) for name in where}
-        least = self._threshold(all_scores) if self.together else None
-        found: dict[str, Encoding] = {}
-        for name, scores in all_scores.items():
-            known = profile.sites[name]
-            if least is None:
-                mask = keep(scores, self.amount, pattern=pattern_for(known, self.pattern))
-            else:
-                mask = scores > least
-            found[name] = left(known, profile.matrix(name), mask=mask, best=self.refit)
-        return found
+        scores = {name: self._scores(profile, name) for name in where}
+        return ranked(self, profile, scores=scores, together=self.together)
 
     def _scores(self, profile: Profile, name: str) -> Tensor:
         """In the currency, so that sites can be compared."""
         known = profile.sites[name]
         sensitivity = 1.0 if known.sensitivity is None else known.sensitivity
         return sensitivity * by_group(
-            known,
             profile.matrix(name),
+            profile.column_side(name),
             solve=lambda rows, second, which: diagonal_saliency(
                 rows, second, worth=known.weights[which]
             ),
         )
-
-    def _threshold(self, scores: dict[str, Tensor]) -> float:
-        """The saliency up to which weights go, over all sites."""
-        flat = torch.cat([each.flatten() for each in scores.values()])
-        count = round(self.amount * len(flat))
-        return float(flat.kthvalue(count).values) if count else -1.0

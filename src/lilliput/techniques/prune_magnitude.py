@@ -3,15 +3,11 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
-
 from lilliput.model.encodings import NOTHING, Encoding, Made
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.masking import AMOUNT, Shape, alone, amounts, left, pattern_for
-from lilliput.tensor.masks import keep
-from lilliput.tensor.pruning import magnitude
+from lilliput.techniques.masking import AMOUNT, Shape, amounts, ranked
 
 
 class PruneMagnitude(Fields):
@@ -43,21 +39,5 @@ class PruneMagnitude(Fields):
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
     ) -> dict[str, Encoding]:
         """Each named site without its smallest weights."""
-        alone(self, self.together)
-        least = self._threshold(profile, where) if self.together else None
-        found: dict[str, Encoding] = {}
-        for name in where:
-            known, weight = profile.sites[name], profile.matrix(name)
-            scores = magnitude(weight)
-            if least is None:
-                mask = keep(scores, self.amount, pattern=pattern_for(known, self.pattern))
-            else:
-                mask = scores > least
-            found[name] = left(known, weight, mask=mask, best=self.refit)
-        return found
-
-    def _threshold(self, profile: Profile, where: Sequence[str]) -> float:
-        """The magnitude up to which weights go, over all named sites."""
-        scores = torch.cat([magnitude(profile.matrix(name)).flatten() for name in where])
-        count = round(self.amount * len(scores))
-        return float(scores.kthvalue(count).values) if count else -1.0
+        sizes = {name: profile.matrix(name).abs() for name in where}
+        return ranked(self, profile, scores=sizes, together=self.together)

@@ -43,9 +43,9 @@ class PruneSensitivity(Fields):
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
     ) -> dict[str, Encoding]:
         """Error-feedback pruning with an amount per site, so that damage is least in all."""
-        chosen = self._amounts(profile, where) if len(where) > 1 else [self.amount]
+        chosen = self._amounts(profile, where) if len(where) > 1 else [self.amount] * len(where)
         found: dict[str, Encoding] = {}
-        for name, amount in zip(where, chosen, strict=False):
+        for name, amount in zip(where, chosen, strict=True):
             one = PruneSparsegpt(amount=amount, refit=self.refit)
             found |= one.apply(profile, (name,))
         return found

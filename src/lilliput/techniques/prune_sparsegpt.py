@@ -9,11 +9,9 @@ from lilliput.model.encodings import NOTHING, Encoding, Made
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.groups import by_group
-from lilliput.techniques.masking import AMOUNT, Shape, amounts, left, pattern_for
+from lilliput.techniques.masking import AMOUNT, Shape, amounts, pruned
 from lilliput.tensor.masks import Pattern
 from lilliput.tensor.pruning import feedback_prune
-from lilliput.tensor.second_order import inverse_factor
 
 
 class PruneSparsegpt(Fields):
@@ -42,16 +40,7 @@ class PruneSparsegpt(Fields):
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
     ) -> dict[str, Encoding]:
         """Each named site, its kept weights changed to absorb what was removed."""
-        found: dict[str, Encoding] = {}
-        for name in where:
-            known, weight = profile.sites[name], profile.matrix(name)
-            pattern = pattern_for(known, self.pattern)
+        return pruned(self, profile, where=where, sides=profile.factor, solve=self._solve)
 
-            def solve(rows: Tensor, second: Tensor, _: slice, pattern: Pattern = pattern) -> Tensor:
-                factor = inverse_factor(second)
-                return feedback_prune(rows, factor, amount=self.amount, pattern=pattern)[0]
-
-            value = by_group(known, weight, solve=solve)
-            mask = value != 0
-            found[name] = left(known, weight, mask=mask, value=value, best=self.refit)
-        return found
+    def _solve(self, rows: Tensor, factor: Tensor, pattern: Pattern) -> Tensor:
+        return feedback_prune(rows, factor, amount=self.amount, pattern=pattern)

@@ -11,8 +11,8 @@ from lilliput.model.encodings import NOTHING, Encoding, Made
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.groups import by_group
-from lilliput.techniques.masking import AMOUNT, Shape, amounts, left
+from lilliput.techniques.masking import AMOUNT, Shape, amounts, pruned
+from lilliput.tensor.masks import Pattern
 from lilliput.tensor.pruning import surgeon_prune
 from lilliput.tensor.second_order import damped
 
@@ -46,13 +46,8 @@ class PruneSurgeon(Fields):
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
     ) -> dict[str, Encoding]:
         """Each named site, its kept weights changed to absorb what was removed."""
-        found: dict[str, Encoding] = {}
-        for name in where:
-            known, weight = profile.sites[name], profile.matrix(name)
-            value = by_group(known, weight, solve=self._solve)
-            found[name] = left(known, weight, mask=value != 0, value=value, best=self.refit)
-        return found
+        return pruned(self, profile, where=where, sides=profile.column_side, solve=self._solve)
 
-    def _solve(self, rows: Tensor, second: Tensor, _: slice) -> Tensor:
+    def _solve(self, rows: Tensor, second: Tensor, _: Pattern) -> Tensor:
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(second)))
-        return surgeon_prune(rows, inverse, amount=self.amount, at_once=self.at_once)[0]
+        return surgeon_prune(rows, inverse, amount=self.amount, at_once=self.at_once)

@@ -9,8 +9,7 @@ from lilliput.model.encodings import NOTHING, Encoding, Made
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.groups import by_group
-from lilliput.techniques.masking import AMOUNT, Shape, amounts, left, pattern_for
+from lilliput.techniques.masking import AMOUNT, Shape, amounts, pruned
 from lilliput.tensor.masks import Pattern, keep
 from lilliput.tensor.pruning import activation_magnitude
 
@@ -41,15 +40,8 @@ class PruneWanda(Fields):
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
     ) -> dict[str, Encoding]:
         """Each named site without the weights that count least in their row."""
-        found: dict[str, Encoding] = {}
-        for name in where:
-            known, weight = profile.sites[name], profile.matrix(name)
-            pattern = pattern_for(known, self.pattern)
+        return pruned(self, profile, where=where, sides=profile.column_side, solve=self._solve)
 
-            def solve(rows: Tensor, second: Tensor, _: slice, pattern: Pattern = pattern) -> Tensor:
-                scores = activation_magnitude(rows, second)
-                return keep(scores, self.amount, pattern=pattern, by_row=True)
-
-            mask = by_group(known, weight, solve=solve)
-            found[name] = left(known, weight, mask=mask, best=self.refit)
-        return found
+    def _solve(self, rows: Tensor, second: Tensor, pattern: Pattern) -> Tensor:
+        scores = activation_magnitude(rows, second)
+        return rows * keep(scores, self.amount, pattern=pattern, by_row=True)

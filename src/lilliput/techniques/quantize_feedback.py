@@ -17,7 +17,6 @@ from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grid_steps import column_steps, row_steps
 from lilliput.techniques.grid_storage import INT8_LARGEST, as_grid
 from lilliput.tensor.feedback import Rounding, RowFactor, feedback_codes, row_factor
-from lilliput.tensor.second_order import inverse_factor
 
 MEASURED = (0.3, 0.55, 0.85, 1.25, 1.8, 2.7)  # steps tried on a sample, in standard deviations
 DERIVED = (0.01, 0.03, 0.1)  # finer ones follow by the high-rate law
@@ -88,8 +87,7 @@ class QuantizeFeedback(Fields):
         grids: dict[str, Encoding] = {}
         for name in where:
             known, weight = profile.sites[name], profile.matrix(name)
-            factor = _factor(profile, known)
-            between = _row_factor(profile, known)
+            factor, between = profile.factor(name), profile.row_factor(name)
             rows, columns = self._steps(known, weight, factor, between)
             before = made.get(name)
             kept = known.site.matrix(before.mask) if isinstance(before, Masked) else None
@@ -186,10 +184,10 @@ class _Sample:
             chosen = _spread(groups, math.ceil(wanted / per_group))
             self.groups = chosen  # type: ignore[assignment]
             self.rows = (chosen[:, None] * per_group + torch.arange(per_group)).reshape(-1)
-        self.factor = _factor(profile, known)
+        self.factor = profile.factor(site.name)
         self.whole = profile.matrix(site.name)
         self.weight = self.whole[self.rows]
-        self.whole_row_factor = _row_factor(profile, known)
+        self.whole_row_factor = profile.row_factor(site.name)
         self.row_factor = None
         if known.output is not None:
             self.row_factor = row_factor(known.output[self.rows][:, self.rows])
@@ -205,23 +203,3 @@ def automatic_dead_zone(step: float) -> float:
     Nothing at high rate; a tenth of a step near two bits per weight.
     """
     return float(min(0.22, 0.1 * (step / 1.1) ** 1.5))
-
-
-def _row_factor(profile: Profile, known: SiteProfile) -> RowFactor | None:
-    """The factorisation of the row side, once per site."""
-    if known.output is None:
-        return None
-    name = known.site.name
-    if name not in profile.row_factors:
-        profile.row_factors[name] = row_factor(known.output)
-    return profile.row_factors[name]
-
-
-def _factor(profile: Profile, known: SiteProfile) -> Tensor:
-    """(groups, columns, columns) factor of the inverse second moments, once per H."""
-    if known.second is None:
-        return torch.eye(known.site.columns)[None]
-    key = known.second.data_ptr()
-    if key not in profile.factors:
-        profile.factors[key] = inverse_factor(known.second)
-    return profile.factors[key]

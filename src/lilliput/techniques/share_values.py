@@ -1,6 +1,7 @@
 """Weights of a site share a few values; only which one is stored for each."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -9,12 +10,11 @@ from torch import Tensor
 
 from lilliput.coding import estimate_bits
 from lilliput.model.encodings import NOTHING, Codebook, Encoding, Made, Masked
-from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.groups import by_group
 from lilliput.tensor.codebooks import centres, feedback_indices, nearest
-from lilliput.tensor.second_order import inverse_factor
 
 COUNTS = (256, 128, 64, 32, 16, 8, 4, 2)
 VALUE_BYTES = 4
@@ -69,82 +69,86 @@ class ShareValues(Fields):
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
     ) -> dict[str, Encoding]:
         """Each named site as indices into its values."""
-        shared = self._centres(profile, where, made) if self.together and where else None
+        parts = [self._part(profile, name, made.get(name)) for name in where]
+        shared = self._centres(parts) if self.together and parts else None
         found: dict[str, Encoding] = {}
-        for name in where:
-            known, weight = profile.sites[name], profile.matrix(name)
-            kept = _kept(known, made.get(name))
-            book = self._centres(profile, (name,), made) if shared is None else shared
-            sizes = self._sizes(weight)
+        for name, part in zip(where, parts, strict=True):
+            book, site = (
+                self._centres([part]) if shared is None else shared,
+                profile.sites[name].site,
+            )
             found[name] = Codebook(
-                codes=self._indices(known, weight, sizes=sizes, book=book, kept=kept),
+                codes=self._indices(part, book, factor=profile.factor(name)),
                 values=book,
-                row_steps=sizes,
-                shape=known.site.shape,
-                transposed=known.site.transposed,
+                row_steps=part.sizes,
+                shape=site.shape,
+                transposed=site.transposed,
             )
         return found
 
-    def _sizes(self, weight: Tensor) -> Tensor:
-        if not self.scaled:
-            return torch.ones(len(weight))
-        sizes = weight.square().mean(1).sqrt()
-        half = sizes.to(torch.float16).to(torch.float32)
-        return torch.where(half > 0, half, torch.ones(()))
+    def _part(self, profile: Profile, name: str, before: Encoding | None) -> "_Part":
+        known, weight = profile.sites[name], profile.matrix(name)
+        sizes = _half_sizes(weight) if self.scaled else torch.ones(len(weight))
+        costs = torch.ones(1, 1)
+        if self.method != "plain":
+            inputs = by_group(
+                weight,
+                profile.column_side(name),
+                solve=lambda r, h, _: h.diagonal().expand(r.shape),
+            )
+            rows = (known.sensitivity or 1.0) * sizes.square() * known.weights
+            costs = inputs * rows[:, None]
+        kept = known.site.matrix(before.mask) if isinstance(before, Masked) else None
+        return _Part(weight / sizes[:, None], sizes, costs.expand(weight.shape), kept)
 
-    def _centres(self, profile: Profile, where: Sequence[str], made: Made) -> Tensor:
+    def _centres(self, parts: "Sequence[_Part]") -> Tensor:
         """(values,) rising; zero is one of them where something was removed."""
-        values, costs, removed = [], [], False
-        for name in where:
-            known, weight = profile.sites[name], profile.matrix(name)
-            sizes, kept = self._sizes(weight), _kept(known, made.get(name))
-            removed |= kept is not None
-            cost = self._costs(profile, known, sizes)
-            chosen = torch.ones(weight.shape, dtype=torch.bool) if kept is None else kept
-            values.append((weight / sizes[:, None])[chosen])
-            costs.append(cost.expand(weight.shape)[chosen])
-        flat, weights = torch.cat(values), torch.cat(costs)
-        stride = max(1, len(flat) // SAMPLE)
-        count = self.values - removed
-        found = centres(flat[::stride], weights[::stride], count=count) if len(flat) else None
-        found = torch.zeros(count) if found is None else found
+        flat = torch.cat([part.chosen(part.scaled) for part in parts])
+        costs = torch.cat([part.chosen(part.costs) for part in parts])
+        removed = any(part.kept is not None for part in parts)
+        stride, count = max(1, len(flat) // SAMPLE), self.values - removed
+        found = torch.zeros(count)
+        if len(flat):
+            found = centres(flat[::stride], costs[::stride], count=count)
         return torch.cat([found, torch.zeros(1)]).sort().values if removed else found
 
-    def _costs(self, profile: Profile, known: SiteProfile, sizes: Tensor) -> Tensor:
-        """(rows, columns) what a squared error of a scaled weight costs."""
-        if self.method == "plain":
-            return torch.ones(1, 1)
-        weight = profile.matrix(known.site.name)
-        scale = (known.sensitivity or 1.0) * sizes.square() * known.weights
-        inputs = by_group(known, weight, solve=lambda r, h, _: h.diagonal().expand(r.shape))
-        return inputs * scale[:, None]
-
-    def _indices(
-        self,
-        known: SiteProfile,
-        weight: Tensor,
-        *,
-        sizes: Tensor,
-        book: Tensor,
-        kept: Tensor | None,
-    ) -> Tensor:
+    def _indices(self, part: "_Part", book: Tensor, *, factor: Tensor) -> Tensor:
         zero = int(nearest(torch.zeros(1), book))
         if self.method != "compensated":
-            found = nearest(weight / sizes[:, None], book)
-            return found if kept is None else torch.where(kept, found, zero).to(torch.uint8)
-        fixed = None if kept is None else torch.where(kept, -1, zero)
-
-        def solve(some: Tensor, second: Tensor, rows: slice) -> Tensor:
-            return feedback_indices(
-                some,
-                inverse_factor(second),
-                centres_=book,
-                sizes=sizes[rows],
-                fixed=None if fixed is None else fixed[rows],
-            )
-
-        return by_group(known, weight, solve=solve)
+            found = nearest(part.scaled, book)
+            return found if part.kept is None else torch.where(part.kept, found, zero).byte()
+        fixed = None if part.kept is None else torch.where(part.kept, -1, zero)
+        return by_group(
+            part.scaled,
+            factor,
+            solve=lambda rows, side, which: feedback_indices(
+                rows, side, centres_=book, fixed=None if fixed is None else fixed[which]
+            ),
+        )
 
 
-def _kept(known: SiteProfile, before: Encoding | None) -> Tensor | None:
-    return known.site.matrix(before.mask) if isinstance(before, Masked) else None
+@dataclass(frozen=True)
+class _Part:
+    """A site on its way to shared values.
+
+    Attributes:
+        scaled: (rows, columns) weights over the sizes of their rows.
+        sizes: (rows,).
+        costs: (rows, columns) what a squared error of a scaled weight costs.
+        kept: (rows, columns) bool, False where an earlier step removed; None where none did.
+    """
+
+    scaled: Tensor
+    sizes: Tensor
+    costs: Tensor
+    kept: Tensor | None
+
+    def chosen(self, matrix: Tensor) -> Tensor:
+        """Its entries that are kept, flat."""
+        return matrix.flatten() if self.kept is None else matrix[self.kept]
+
+
+def _half_sizes(weight: Tensor) -> Tensor:
+    """Root mean squares of rows in half precision; 1 where that is nothing."""
+    half = weight.square().mean(1).sqrt().to(torch.float16).to(torch.float32)
+    return torch.where(half > 0, half, torch.ones(()))

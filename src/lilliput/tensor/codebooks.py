@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
+from lilliput.tensor.feedback import feed_back
+
 ROUNDS = 30
-BLOCK = 64  # columns that wait for one product of matrices
 
 
 def centres(values: Tensor, weights: Tensor, *, count: int) -> Tensor:
@@ -42,7 +43,7 @@ def nearest(values: Tensor, centres_: Tensor) -> Tensor:
 
 
 def feedback_indices(
-    weight: Tensor, factor: Tensor, *, centres_: Tensor, sizes: Tensor, fixed: Tensor | None
+    weight: Tensor, factor: Tensor, *, centres_: Tensor, fixed: Tensor | None
 ) -> Tensor:
     """Column after column takes its nearest value; later columns absorb the error.
 
@@ -52,28 +53,20 @@ def feedback_indices(
         weight: (rows, columns).
         factor: Upper Cholesky factor of the inverse of the second moments, (columns, columns).
         centres_: (count,) rising.
-        sizes: (rows,) positive: what the row's values are multiplied with.
         fixed: (rows, columns) indices that are given, -1 where free; or None.
 
     Returns:
         (rows, columns) uint8 indices.
     """
-    rest = (weight / sizes[:, None]).t().contiguous()  # (columns, rows)
-    taken = torch.empty(rest.shape, dtype=torch.uint8)
-    columns = len(rest)
-    for start in range(0, columns, BLOCK):
-        stop = min(start + BLOCK, columns)
-        errors = torch.empty(stop - start, rest.shape[1])
-        for column in range(start, stop):
-            if column > start:
-                ahead = factor[start:column, column]
-                rest[column] -= ahead @ errors[: column - start]
-            index = nearest(rest[column], centres_)
-            if fixed is not None:
-                given = fixed[:, column]
-                index = torch.where(given < 0, index.long(), given).to(torch.uint8)
-            taken[column] = index
-            lost = rest[column] - centres_[index.long()]
-            errors[column - start] = lost / factor[column, column]
-        rest[stop:] -= factor[start:stop, stop:].t() @ errors
-    return taken.t().contiguous()
+    taken = torch.empty(weight.shape, dtype=torch.uint8)
+
+    def meet(column: Tensor, place: int) -> Tensor:
+        index = nearest(column, centres_)
+        if fixed is not None:
+            given = fixed[:, place]
+            index = torch.where(given < 0, index.long(), given).to(torch.uint8)
+        taken[:, place] = index
+        return centres_[index.long()]
+
+    feed_back(weight, factor, meet=meet)
+    return taken

@@ -5,6 +5,7 @@ as far as the inputs are correlated (H), and in its column, as far as the output
 The first is arXiv 2210.17323, both together arXiv 2505.22988.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ BLOCK = 64  # columns that wait for one product of matrices
 FEWEST_ROWS = 16
 MOST_ROW_BLOCKS = 48
 ROW_DAMPING = 1e-3
+Meet = Callable[[Tensor, int], Tensor]
+Begin = Callable[[Tensor, slice], None]
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,39 @@ def feedback_codes(
         )
         return found
     return _in_order(weight, factors, row_steps, column_steps, rounding, None)
+
+
+def feed_back(
+    weight: Tensor, factor: Tensor, *, meet: Meet, block: int = BLOCK, begin: Begin | None = None
+) -> Tensor:
+    """Column after column is met by other values; the columns after it absorb the error.
+
+    The same order as in `feedback_codes`, for values that lie on no uniform grid.
+
+    Args:
+        weight: (out, in).
+        factor: Upper Cholesky factor of the inverse of the second moments, (in, in).
+        meet: A column, (out,), and its place -> the values it gets, (out,).
+        block: Columns that wait for one product of matrices.
+        begin: Told each block, (out, block), as it stands before its first column, and where it is.
+
+    Returns:
+        (out, in) float32.
+    """
+    rest = weight.to(torch.float32).t().clone(memory_format=torch.contiguous_format)
+    values = torch.empty_like(rest)
+    for start in range(0, len(rest), block):
+        stop = min(start + block, len(rest))
+        if begin is not None:
+            begin(rest[start:stop].t(), slice(start, stop))
+        errors = torch.empty(stop - start, rest.shape[1])
+        for done, column in enumerate(range(start, stop)):
+            if done:
+                rest[column] -= factor[start:column, column] @ errors[:done]
+            values[column] = meet(rest[column], column)
+            errors[done] = (rest[column] - values[column]) / factor[column, column]
+        rest[stop:] -= factor[start:stop, stop:].t() @ errors
+    return values.t().contiguous()
 
 
 def _in_order(

@@ -4,7 +4,6 @@ A mask is a bool tensor of a matrix's shape, True where the weight stays.
 """
 
 import math
-import re
 from dataclasses import dataclass
 
 import torch
@@ -29,23 +28,13 @@ class Pattern:
     block: tuple[int, int] = (1, 1)
 
 
-def pattern_of(text: str) -> Pattern:
-    """``any``, ``N:M`` (2:4, 4:8) or ``RxC`` (1x4, 4x1).
-
-    Raises:
-        ValueError: Another text; names the allowed forms.
-    """
-    if text == "any":
-        return Pattern()
-    if found := re.fullmatch(r"(\d+):(\d+)", text):
-        kept, group = int(found[1]), int(found[2])
-        if 0 < kept < group:
-            return Pattern(kept, group)
-    if found := re.fullmatch(r"(\d+)x(\d+)", text):
-        block = int(found[1]), int(found[2])
-        if min(block) >= 1 and max(block) > 1:
-            return Pattern(block=block)
-    raise ValueError(f"pattern {text!r} is none of any, N:M as in 2:4, or RxC as in 1x4")
+PATTERNS = {
+    "any": Pattern(),
+    "2:4": Pattern(kept=2, group=4),
+    "4:8": Pattern(kept=4, group=8),
+    "1x4": Pattern(block=(1, 4)),
+    "4x1": Pattern(block=(4, 1)),
+}
 
 
 def keep(scores: Tensor, amount: float, *, pattern: Pattern, by_row: bool = False) -> Tensor:

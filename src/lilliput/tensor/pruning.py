@@ -4,21 +4,15 @@ All of it is the one metric ``tr(G (W - V) H (W - V)^T)`` under the constraint t
 mask; the methods differ in how well they solve it.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from lilliput.tensor.feedback import feed_back
 from lilliput.tensor.masks import Pattern, keep
 
 BLOCK = 128  # columns whose mask is chosen together, as in SparseGPT
 
-Scores = Callable[[Tensor, Tensor], Tensor]
-
-
-def magnitude(weight: Tensor) -> Tensor:
-    """Absolute values, (rows, columns)."""
-    return weight.abs()
+SURGEON_BYTES = 256e6  # of inverses held at once: every row has its own
 
 
 def activation_magnitude(weight: Tensor, second: Tensor) -> Tensor:
@@ -42,9 +36,7 @@ def diagonal_saliency(weight: Tensor, second: Tensor, *, worth: Tensor) -> Tenso
     return weight.square() * second.diagonal().clamp_min(0) * worth[:, None]
 
 
-def feedback_prune(
-    weight: Tensor, factor: Tensor, *, amount: float, pattern: Pattern, by_row: bool = False
-) -> tuple[Tensor, Tensor]:
+def feedback_prune(weight: Tensor, factor: Tensor, *, amount: float, pattern: Pattern) -> Tensor:
     """SparseGPT (Frantar and Alistarh 2023, arXiv 2301.00774).
 
     Columns are visited in order; in each block of columns the weights with the lowest
@@ -55,37 +47,26 @@ def feedback_prune(
         factor: Upper Cholesky factor of the inverse of the second moments, (columns, columns).
         amount: Share to remove, in [0, 1].
         pattern: What stays or goes together.
-        by_row: Removes the same number from every row.
 
     Returns:
-        The value, (rows, columns) float32, zero off the mask; and the mask.
+        (rows, columns) float32, zero where removed.
     """
-    rest = weight.to(torch.float32).clone()
-    mask = torch.ones(weight.shape, dtype=torch.bool)
-    columns = weight.shape[1]
-    for start in range(0, columns, BLOCK):
-        stop = min(start + BLOCK, columns)
-        within = factor[start:stop, start:stop]
-        scores = (rest[:, start:stop] / within.diagonal()).square()
-        mask[:, start:stop] = keep(scores, amount, pattern=pattern, by_row=by_row)
-        errors = absorb_within(rest[:, start:stop], within, mask=mask[:, start:stop])
-        rest[:, stop:] -= errors @ factor[start:stop, stop:]
-    return rest * mask, mask
+    mask = torch.empty(weight.shape, dtype=torch.bool)
+
+    def begin(rest: Tensor, block: slice) -> None:
+        scores = (rest / factor.diagonal()[block]).square()
+        mask[:, block] = keep(scores, amount, pattern=pattern)
+
+    return feed_back(
+        weight,
+        factor,
+        meet=lambda column, place: column * mask[:, place],
+        block=BLOCK,
+        begin=begin,
+    )
 
 
-def absorb_within(rest: Tensor, factor: Tensor, *, mask: Tensor) -> Tensor:
-    """Zeroes a block's masked weights in place, column by column; what later blocks absorb."""
-    errors = torch.zeros_like(rest)
-    for column in range(rest.shape[1]):
-        lost = torch.where(mask[:, column], 0.0, rest[:, column])
-        errors[:, column] = lost / factor[column, column]
-        rest[:, column:] -= errors[:, column, None] * factor[column, column:]
-    return errors
-
-
-def surgeon_prune(
-    weight: Tensor, inverse: Tensor, *, amount: float, at_once: int
-) -> tuple[Tensor, Tensor]:
+def surgeon_prune(weight: Tensor, inverse: Tensor, *, amount: float, at_once: int) -> Tensor:
     """Optimal Brain Surgeon on every row (Hassibi and Stork 1993; arXiv 2208.11580).
 
     The weight with the lowest ``w^2 / [inv H]_jj`` goes, the others are updated by
@@ -99,25 +80,20 @@ def surgeon_prune(
         at_once: Weights of a row per round, >= 1.
 
     Returns:
-        The value, (rows, columns) float32, zero off the mask; and the mask.
+        (rows, columns) float32, zero where removed.
     """
     rows, columns = weight.shape
-    value, mask = torch.empty(rows, columns), torch.empty(rows, columns, dtype=torch.bool)
+    value = torch.empty(rows, columns)
     size = max(1, int(SURGEON_BYTES // (4 * columns * columns)))
     for start in range(0, rows, size):
         some = slice(start, start + size)
-        value[some], mask[some] = _surgeon_rows(
+        value[some] = _surgeon_rows(
             weight[some].to(torch.float32), inverse, round(amount * columns), at_once
         )
-    return value, mask
+    return value
 
 
-SURGEON_BYTES = 256e6  # of inverses held at once: every row has its own
-
-
-def _surgeon_rows(
-    weight: Tensor, inverse: Tensor, count: int, at_once: int
-) -> tuple[Tensor, Tensor]:
+def _surgeon_rows(weight: Tensor, inverse: Tensor, count: int, at_once: int) -> Tensor:
     value, mask = weight.clone(), torch.ones(weight.shape, dtype=torch.bool)
     own = inverse.to(torch.float32).expand(len(weight), -1, -1).clone()
     left = count
@@ -135,4 +111,4 @@ def _surgeon_rows(
         mask.scatter_(1, gone, False)
         value *= mask
         left -= now
-    return value, mask
+    return value
