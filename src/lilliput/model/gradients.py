@@ -113,7 +113,7 @@ class _Worth:
             ):
                 self.at.setdefault(use.where, []).append(use)
         named = {use.site for uses in self.at.values() for use in uses}
-        self.whole = _whole_sides([self.sites[name] for name in self.sites if name in named])
+        self.whole = whole_sides([self.sites[name] for name in self.sites if name in named])
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
         self.positions: Positions | None = None
@@ -170,12 +170,11 @@ class _Worth:
         return {name: found[name] for name in self.sites if name in found}
 
 
-def _whole_sides(sites: Sequence[Site]) -> frozenset[str]:
-    """Sites whose whole row side is kept.
+def whole_sides(sites: Sequence[Site]) -> frozenset[str]:
+    """Sites whose whole row side is kept, the smallest first, up to `MOST_ENTRIES` in all.
 
     Not convolutions: an error is the same at all positions of a feature map and adds up over them,
-    which the mean over positions does not show. On EfficientNet-Lite0 whole sides made the answers
-    worse, though single probes liked them.
+    which the mean over positions does not show.
     """
     found, entries = set(), 0
     able = [site for site in sites if site.kind not in ("embedding", "conv")]

@@ -10,7 +10,7 @@ from lilliput.budget import Limit
 from lilliput.ledger import Look
 from lilliput.metrics import Metric
 from lilliput.model.capture import Capture
-from lilliput.model.gradients import MOST_ENTRIES
+from lilliput.model.gradients import whole_sides
 from lilliput.power import examples_needed, proof_power, smallest_provable_drop
 from lilliput.stages.profile import VOTERS, probe_count
 from lilliput.task import Split, Task, evaluating
@@ -89,8 +89,8 @@ def _seconds(task: Task, captured: Capture, split: Split) -> float:
 def _memory(captured: Capture) -> int:
     """Weights a few times over, both sides of the metric and their factors, and the runtime."""
     moments = sum(4 * 3 * site.groups * site.columns**2 for site in captured.sites.values())
-    able = [site for site in captured.sites.values() if site.kind not in ("embedding", "conv")]
-    moments += 4 * 3 * min(MOST_ENTRIES, sum(site.rows**2 for site in able))
+    whole = whole_sides(list(captured.sites.values()))
+    moments += 4 * 3 * sum(captured.sites[name].rows ** 2 for name in whole)
     largest = max((site.size for site in captured.sites.values()), default=0)
     return round(0.6e9 + 4 * 3 * captured.parameters + moments + 4 * 4 * largest)
 

@@ -203,9 +203,8 @@ def _both(
 def _row_sides_pay(tried: Sequence[tuple[_Tried, _Tried]]) -> bool:
     """Whether the output loses less where whole row sides steer the rounding.
 
-    Gradients of few examples, or errors that add up over the positions of a feature map, make them
-    misleading. One site's probe is noisy, so sites of a kind are judged together, and their mean
-    gain must be more than two standard errors.
+    Gradients of few examples make them misleading. One site's probe is noisy, so sites of a kind
+    are judged together, and their mean gain must be more than two standard errors.
     """
     gains = [bare.loss - whole.loss for whole, bare in tried]
     return sum(gains) / len(gains) > 2 * GAIN_NOISE / math.sqrt(len(gains))

@@ -22,7 +22,7 @@ MEASURED = (0.3, 0.55, 0.85, 1.25, 1.8, 2.7)  # steps tried on a sample, in stan
 DERIVED = (0.01, 0.03, 0.1)  # finer ones follow by the high-rate law
 SAMPLE_ROWS = 128
 SAMPLE_WEIGHTS = 400_000
-CONVOLUTION_COLUMNS = 0.6  # at 1 the output of EfficientNet-Lite0 moved further (seeds 0 and 1)
+CONVOLUTION_COLUMNS = 0.6  # cautious: their second moments come from few photos
 COLUMN_BITS = 4.0  # what a column's step costs in the file
 
 Trial = tuple[float, float, float, int]  # step, damage, bits per weight, largest code
@@ -39,7 +39,7 @@ class QuantizeFeedback(Fields):
             in [0, 0.5], 0.5 is best at high rate. Worth is the row's entry of D in U D U^T where
             the row side is whole, and of an embedding's weights.
         diagonal_exponent: The same where the row side is a diagonal, in [0, 0.5]: it comes from
-            the gradients of few examples, and trusting it more breaks convolutions.
+            the gradients of few examples.
         column_exponent: Columns whose error later ones can absorb less get finer steps:
             (diagonal of the factor) ** column_exponent, in [0, 1]; 0 is one step for all. Negative
             means chosen by the kind of site: 1, which is best at high rate, but 0.6 for
