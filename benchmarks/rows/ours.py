@@ -108,10 +108,10 @@ def bits_above_bound(known: Profile, encodings: Mapping[str, Encoding]) -> float
     least = 0.01 * sum(site.site.size for site in known.sites.values())
     for name, site in known.sites.items():
         grid = encodings[name]
-        if not isinstance(grid, Grid):
+        if not isinstance(grid, Grid) or site.site.size < least:
             continue
         bound = known.bound_bits(name, site.site.matrix(grid.decode()))
-        if site.site.size < least or bound is None:
+        if bound is None:
             continue
         total += 8 * code_bytes(grid.codes.numpy()) - bound * site.site.size
         count += site.site.size

@@ -53,7 +53,7 @@ class Grid:
         matrix = self.codes.to(torch.float32) * self.row_steps[:, None]
         if self.column_steps is not None:
             matrix = matrix * self.column_steps[None, :]
-        return (matrix.t() if self.transposed else matrix).reshape(self.shape).contiguous()
+        return _laid(matrix, self)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,13 @@ class Codebook:
     def decode(self) -> Tensor:
         """The weight as the model computes with it: float32, in the parameter's shape."""
         matrix = self.values[self.codes.long()] * self.row_steps[:, None]
-        return (matrix.t() if self.transposed else matrix).reshape(self.shape).contiguous()
+        return _laid(matrix, self)
+
+
+def _laid(matrix: Tensor, encoding: "Grid | Codebook") -> Tensor:
+    """A matrix view in the parameter's shape."""
+    turned = matrix.t() if encoding.transposed else matrix
+    return turned.reshape(encoding.shape).contiguous()
 
 
 Encoding = Dense | Grid | Masked | Codebook
