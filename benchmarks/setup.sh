@@ -1,6 +1,7 @@
 #!/bin/sh
-# Build .venv-bench (the library, the peers, the models) and .venv-nncodec (the ISO standard's coder,
-# which needs an older numpy). Safe to run again. Needs Python 3.11 and a C++ compiler.
+# Build .venv-bench (the library, the peers, the models), .venv-nncodec (the ISO standard's coder, which
+# needs an older numpy) and .venv-nncf (which would bring its own torch extensions). Safe to run
+# again. Needs Python 3.11 and a C++ compiler.
 set -eu
 cd "$(dirname "$0")/.."
 : "${PYTHON:=python3.11}"
@@ -25,5 +26,13 @@ if [ ! -f "$stamp" ] || [ requirements/nncodec.txt -nt "$stamp" ]; then
     [ -x "$standard/bin/python" ] || "$PYTHON" -m venv "$standard"
     "$standard/bin/pip" install --quiet --requirement requirements/nncodec.txt
     "$standard/bin/pip" install --quiet --no-deps --no-build-isolation nncodec==2.1.3
+    touch "$stamp"
+fi
+
+nncf=.venv-nncf
+stamp=$nncf/.ready
+if [ ! -f "$stamp" ] || [ requirements/nncf.txt -nt "$stamp" ]; then
+    [ -x "$nncf/bin/python" ] || "$PYTHON" -m venv "$nncf"
+    "$nncf/bin/pip" install --quiet --requirement requirements/nncf.txt
     touch "$stamp"
 fi
