@@ -1,6 +1,6 @@
 #!/bin/sh
 # Build .venv-bench (the library, the peers, the models), .venv-nncodec (the ISO standard's coder, which
-# needs an older numpy) and .venv-nncf (which would bring its own torch extensions). Safe to run
+# needs an older numpy) and .venv-nncf (NNCF, which is run on OpenVINO models alone). Safe to run
 # again. Needs Python 3.11 and a C++ compiler.
 set -eu
 cd "$(dirname "$0")/.."
