@@ -1,7 +1,16 @@
 import json
 import platform
 
-from lilliput.environment import cores, cpu_features, diagnosis, environment, versions
+import pytest
+
+from lilliput.environment import (
+    cores,
+    cpu_features,
+    diagnosis,
+    environment,
+    int8_arithmetic,
+    versions,
+)
 
 
 def test_versions_name_what_decides_about_the_bytes():
@@ -30,3 +39,21 @@ def test_an_old_processor_gets_a_warning(monkeypatch):
     monkeypatch.setattr("lilliput.environment._mac_flags", set)
     found = diagnosis()
     assert "7-bit" in found["advice"][0] and "emulated" in found["arithmetic"]["int8"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "arithmetic"),
+    [
+        ({"avx2", "avx_vnni", "avx512_vnni", "amx_int8"}, "amx"),
+        ({"avx2", "avx_vnni", "avx512_vnni"}, "avx512_vnni"),
+        ({"avx2", "avx_vnni"}, "avx_vnni"),
+        ({"asimd", "asimddp"}, "neon_dotprod"),
+        ({"avx2", "avx512f"}, "none"),
+        (set(), "none"),
+    ],
+)
+def test_the_best_integer_products_of_the_processor_are_named(monkeypatch, flags, arithmetic):
+    monkeypatch.setattr("lilliput.environment._linux_flags", lambda: flags)
+    monkeypatch.setattr("lilliput.environment._mac_flags", set)
+    assert int8_arithmetic() == arithmetic == environment()["int8_arithmetic"]
+    assert diagnosis()["int8_arithmetic"] == arithmetic

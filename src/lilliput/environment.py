@@ -5,7 +5,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -22,6 +22,13 @@ _FEATURES = {
     "neon_dot": ("asimddp",),
     "neon_i8mm": ("i8mm",),
 }
+Int8 = Literal["amx", "avx512_vnni", "avx_vnni", "neon_dotprod", "none"]
+_INT8: tuple[tuple[Int8, frozenset[str]], ...] = (
+    ("amx", frozenset({"amx_int8"})),
+    ("avx512_vnni", frozenset({"avx512_vnni"})),
+    ("avx_vnni", frozenset({"avx_vnni"})),
+    ("neon_dotprod", frozenset({"neon_dot", "neon_i8mm"})),
+)
 
 
 def package_version(name: str) -> str | None:
@@ -52,6 +59,17 @@ def cpu_features() -> tuple[str, ...]:
     return tuple(name for name, words in _FEATURES.items() if flags & set(words))
 
 
+def int8_arithmetic() -> Int8:
+    """The fastest products of 8-bit integers that this processor has in hardware.
+
+    Returns:
+        ``amx``, ``avx512_vnni``, ``avx_vnni`` or ``neon_dotprod``; ``none`` where they are emulated
+        or where the system does not tell.
+    """
+    features = set(cpu_features())
+    return next((name for name, words in _INT8 if features & words), "none")
+
+
 def environment() -> dict[str, str]:
     """Machine, system and versions in words, for reports. No paths and no host name."""
     machine = {
@@ -59,6 +77,7 @@ def environment() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "cpu": _cpu_name(),
         "cpu_features": " ".join(cpu_features()),
+        "int8_arithmetic": int8_arithmetic(),
         "cores": str(cores()),
         "ram_bytes": str(psutil.virtual_memory().total),
     }
@@ -80,12 +99,13 @@ def diagnosis() -> dict[str, Any]:
             "float32": "exact dequantized weights, as fast as the original",
             "int8": _int8_advice(features),
         },
+        "int8_arithmetic": int8_arithmetic(),
         "advice": _advice(features),
     }
 
 
 def _int8_advice(features: set[str]) -> str:
-    if features & {"avx512_vnni", "avx_vnni", "amx_int8", "neon_dot", "neon_i8mm"}:
+    if int8_arithmetic() != "none":
         return "integer matrix products in hardware: four times the multiply-adds of float32"
     if "avx2" in features:
         return "emulated with 16-bit products: saves memory, hardly any time"
@@ -94,7 +114,7 @@ def _int8_advice(features: set[str]) -> str:
 
 def _advice(features: set[str]) -> list[str]:
     advice = []
-    if "avx2" in features and not features & {"avx512_vnni", "avx_vnni"}:
+    if "avx2" in features and int8_arithmetic() == "none":
         advice.append("uint8 x int8 products saturate on this processor: use 7-bit weights")
     if sys.maxsize < 2**32:
         advice.append("a 32-bit Python cannot hold larger models")
