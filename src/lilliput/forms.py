@@ -42,6 +42,14 @@ class Form(Protocol):
         """Bytes of the packed and of the runnable file, written to a scratch folder."""
         ...
 
+    def write(self, encodings: Mapping[str, Encoding], path: Path) -> None:
+        """Writes the runnable file alone."""
+        ...
+
+    def computes(self, encodings: Mapping[str, Encoding]) -> bool:
+        """Whether the file computes what PyTorch does with the decoded weights, to rounding."""
+        ...
+
     def export(self, encodings: Mapping[str, Encoding], *, plan: Plan, folder: Path) -> Exported:
         """Writes all files of the artifact."""
         ...
@@ -89,9 +97,20 @@ class GraphForm:
     def sizes(self, encodings: Mapping[str, Encoding], scratch: Path) -> tuple[int, int]:
         """Bytes of the packed and of the runnable file."""
         runnable, packed = scratch / "model.onnx", scratch / "model.lilliput"
-        write_encodings(self.bindings, encodings, runnable, arithmetic=self.arithmetic)
+        self.write(encodings, runnable)
         pack(runnable, packed)
         return packed.stat().st_size, runnable.stat().st_size
+
+    def write(self, encodings: Mapping[str, Encoding], path: Path) -> None:
+        """Writes the runnable file alone."""
+        write_encodings(self.bindings, encodings, path, arithmetic=self.arithmetic)
+
+    def computes(self, encodings: Mapping[str, Encoding]) -> bool:
+        """Not where activations are rounded: by the runtime's own kernels, or as a site asks."""
+        asked = any(
+            getattr(encoding, "inputs", None) is not None for encoding in encodings.values()
+        )
+        return self.arithmetic == "float32" and not asked
 
     def export(self, encodings: Mapping[str, Encoding], *, plan: Plan, folder: Path) -> Exported:
         """Writes all files of the artifact."""
@@ -135,9 +154,17 @@ class WeightsForm:
     def sizes(self, encodings: Mapping[str, Encoding], scratch: Path) -> tuple[int, int]:
         """Bytes of the packed and of the unpacked file."""
         plain, packed = scratch / "weights.onnx", scratch / "model.lilliput"
-        write_weights(stored_state(self.model), encodings, plain)
+        self.write(encodings, plain)
         pack(plain, packed)
         return packed.stat().st_size, plain.stat().st_size
+
+    def write(self, encodings: Mapping[str, Encoding], path: Path) -> None:
+        """Writes the unpacked file alone."""
+        write_weights(stored_state(self.model), encodings, path)
+
+    def computes(self, encodings: Mapping[str, Encoding]) -> bool:
+        """Always: PyTorch runs it, with the decoded weights."""
+        return True
 
     def export(self, encodings: Mapping[str, Encoding], *, plan: Plan, folder: Path) -> Exported:
         """Writes all files of the artifact."""

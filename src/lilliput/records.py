@@ -42,6 +42,9 @@ class Plan(Record):
         steps: What to do, in this order.
         predicted_damage: Divergence of the output in the currency, or None when not predicted.
         predicted_storage_bytes: Size of the packed file, or None when not predicted.
+        predicted_installed_bytes: Size of the runnable file, likewise.
+        predicted_memory_bytes: Bytes resident while it runs on the machine it was planned on.
+        predicted_latency_ms: Milliseconds of one call on that machine.
         seed: Seed of everything random.
     """
 
@@ -50,6 +53,9 @@ class Plan(Record):
     steps: tuple[Step, ...]
     predicted_damage: float | None = None
     predicted_storage_bytes: int | None = None
+    predicted_installed_bytes: int | None = None
+    predicted_memory_bytes: int | None = None
+    predicted_latency_ms: float | None = None
     seed: int = 0
 
 

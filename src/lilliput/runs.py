@@ -18,7 +18,7 @@ from lilliput.runtime.onnx_bind import bind
 from lilliput.runtime.onnx_encode import Arithmetic
 from lilliput.runtime.onnx_export import export_original
 from lilliput.stages.measure import Conditions
-from lilliput.stages.plan import Targets
+from lilliput.stages.mixing import Targets
 from lilliput.task import Split, Task
 from lilliput.validation import check_task
 

@@ -1,25 +1,32 @@
 """Trying a plan end to end, for the planner: real files, real outputs on search examples."""
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from lilliput.batches import Batch, flatten_inputs
 from lilliput.forms import Form
-from lilliput.metrics import Metric, score_rows
+from lilliput.metrics import Metric, is_class_scores, score_rows
 from lilliput.model.calls import answer
 from lilliput.model.encodings import Encoding, decoded
 from lilliput.model.profiles import Profile
 from lilliput.records import Plan
+from lilliput.runtime.processes import Worker
 from lilliput.stages.apply import apply
-from lilliput.stages.plan import Trial
+from lilliput.stages.measure import output_place
+from lilliput.stages.mixing import Trial
 from lilliput.stages.recentre import Recentring
 from lilliput.statistics import Bound, drop_bound, is_binary, relative_drop_bound
 from lilliput.task import Task
+from lilliput.tensor.divergence import divergence
 
 BATCH = 32
+DIVERGENCE_EXAMPLES = 256
 Z_BOUND = 1.645  # one-sided 95 %: `drop_bound`'s default
 Z_FIRST_LOOK = 1.96  # a first look is tested at 97.5 %
 Z_LIKELY = 0.84  # the claim shall be proved in four of five cases
@@ -39,6 +46,8 @@ class Trials:
         proof_size: How many examples will prove.
         relative: The drop is limited relative to the original's score.
         recentring: Gives the output its mean back, where a bias can.
+        meter: Measures bytes resident and milliseconds of a runnable file; None where neither is
+            limited.
         asked: How often the search examples were asked so far.
     """
 
@@ -50,9 +59,12 @@ class Trials:
     proof_size: int
     relative: bool = False
     recentring: Recentring | None = None
+    meter: Callable[[Path], tuple[float, float]] | None = None
     asked: int = 0
     _last: tuple[str, dict[str, Encoding]] | None = None
     _sizes: dict[str, Trial] = field(default_factory=dict)
+    _costs: dict[str, Trial] = field(default_factory=dict)
+    _divergences: dict[str, float] = field(default_factory=dict)
     _reference: list[np.ndarray] = field(default_factory=list)
 
     def encodings(self, plan: Plan) -> dict[str, Encoding]:
@@ -73,6 +85,61 @@ class Trials:
                 storage, installed = self.form.sizes(self.encodings(plan), Path(scratch))
                 self._sizes[key] = Trial(storage, installed)
         return self._sizes[key]
+
+    def costs(self, plan: Plan) -> Trial:
+        """The sizes, and memory and latency of the runnable file where they are limited."""
+        if self.meter is None:
+            return self.sizes(plan)
+        key = _key(plan)
+        if key not in self._costs:
+            with tempfile.TemporaryDirectory(prefix="lilliput-") as scratch:
+                path = Path(scratch) / "model.onnx"
+                self.form.write(self.encodings(plan), path)
+                memory, latency = self.meter(path)
+            self._costs[key] = replace(self.sizes(plan), memory=memory, latency=latency)
+        return self._costs[key]
+
+    def divergence(self, plan: Plan) -> float:
+        """How far the output moved on search examples, in the currency; NaN without any.
+
+        Asked of the real file where it computes something else than PyTorch does.
+        """
+        key, subset = _key(plan), self.search[:DIVERGENCE_EXAMPLES]
+        if not subset:
+            return float("nan")
+        if key not in self._divergences:
+            self.asked += 1
+            self._divergences[key] = self._divergence(self.encodings(plan), subset)
+        return self._divergences[key]
+
+    def _divergence(self, encodings: dict[str, Encoding], subset: Sequence[int]) -> float:
+        total, count = 0.0, 0
+        wanted = self._outputs({}, subset)
+        for (_, reference), (_, output) in zip(
+            wanted, self._outputs(encodings, subset), strict=True
+        ):
+            classes = is_class_scores(reference)
+            total += divergence(output, reference, classes=classes) * len(reference)
+            count += len(reference)
+        return total / count
+
+    def _outputs(
+        self, encodings: dict[str, Encoding], subset: Sequence[int]
+    ) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches and outputs, from PyTorch where that is the same and else from the real file."""
+        if self.form.computes(encodings) or not encodings:
+            replaced = decoded(encodings, self.task.model)
+            for batch in self.task.batches(subset, BATCH):
+                yield batch, answer(self.task, batch.inputs, replaced=replaced)
+            return
+        with tempfile.TemporaryDirectory(prefix="lilliput-") as scratch:
+            path = Path(scratch) / "model.onnx"
+            self.form.write(encodings, path)
+            place = output_place(self.task, subset)
+            with Worker(path) as worker:
+                for batch in self.task.batches(subset, BATCH):
+                    found = worker.run(flatten_inputs(batch.inputs))[place]
+                    yield batch, torch.from_numpy(found.copy())
 
     def expected_drop(self, plan: Plan) -> float:
         """Upper bound of the drop that the proof examples can be expected to show.
@@ -97,10 +164,8 @@ class Trials:
         return float(estimate + Z_FIRST_LOOK * again + Z_LIKELY * np.hypot(spread, again))
 
     def _rows(self, encodings: dict[str, Encoding], *, reference: bool) -> np.ndarray:
-        replaced = decoded(encodings, self.task.model)
         rows = []
-        for number, batch in enumerate(self.task.batches(self.search, BATCH)):
-            output = answer(self.task, batch.inputs, replaced=replaced)
+        for number, (batch, output) in enumerate(self._outputs(encodings, self.search)):
             if reference and len(self._reference) <= number:
                 self._reference.append(output.numpy())
             targets = batch.targets
@@ -125,5 +190,5 @@ def _shrunk(bound: Bound, accuracy: float) -> tuple[float, float]:
 
 def _key(plan: Plan) -> str:
     return plan.model_copy(
-        update={"predicted_storage_bytes": None, "predicted_damage": None}
+        update={name: None for name in type(plan).model_fields if name.startswith("predicted_")}
     ).model_dump_json()

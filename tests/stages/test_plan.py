@@ -4,29 +4,19 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
-import torch
+from three_sites import made_profile
 
+from lilliput.coding import code_bytes
 from lilliput.errors import UnreachableError
-from lilliput.model.profiles import Profile, SiteProfile
-from lilliput.model.sites import Site
+from lilliput.model.encodings import Dense, Grid
+from lilliput.model.profiles import Profile
 from lilliput.records import Plan
 from lilliput.stages.apply import apply
-from lilliput.stages.plan import Targets, Trial, plan
+from lilliput.stages.mixing import Targets, Trial
+from lilliput.stages.plan import plan
 
 WEIGHTS = 3 * 96 * 128
 OVERHEAD = 900
-
-
-def made_profile(*, calibrated: bool = True) -> Profile:
-    made = torch.Generator().manual_seed(0)
-    values, sites = {}, {}
-    for number, name in enumerate(("first", "second", "third")):
-        site = Site(name, "linear", (96, 128), 96, 128)
-        mix = torch.eye(128) + 0.3 * torch.randn(128, 128, generator=made)
-        values[name] = torch.randn(96, 128, generator=made)
-        second = (mix.t() @ mix)[None] if calibrated else None
-        sites[name] = SiteProfile(site, second, torch.ones(96), sensitivity=10.0 ** -(number + 3))
-    return Profile("shapes", sites, values | {"bias": torch.randn(96, generator=made)})
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +44,9 @@ class Known:
             round(predicted * self.factor) + OVERHEAD,
             round(WEIGHTS * self.installed * (2 if fine else 1)),
         )
+
+    def costs(self, plan):
+        return self.sizes(plan)
 
     def expected_drop(self, plan):
         self.tried.append(plan)
@@ -179,21 +172,74 @@ def test_a_drop_that_nothing_keeps_gets_the_mildest_file(profile):
     assert chosen.predicted_damage == min(t.predicted_damage for t in [*known.tried])
 
 
+@dataclass
+class Coded:
+    """What the codes of a plan take: entropy-coded, and as they are."""
+
+    profile: Profile
+    harm: float = 1.0
+    tried: list[Plan] = field(default_factory=list)
+
+    def sizes(self, plan):
+        self.tried.append(plan)
+        made = apply(plan, self.profile)
+        codes = [e.codes for e in made.values() if isinstance(e, Grid)]
+        dense = sum(e.decode().nbytes for e in made.values() if isinstance(e, Dense))
+        storage = sum(code_bytes(c.numpy()) for c in codes) + dense // 2 + OVERHEAD
+        return Trial(round(storage), sum(c.nbytes for c in codes) + dense + OVERHEAD)
+
+    def costs(self, plan):
+        return self.sizes(plan)
+
+    def expected_drop(self, plan):
+        return plan.predicted_damage / self.harm
+
+
 def test_an_installed_limit_keeps_codes_in_one_byte(profile):
-    known = Known()
-    fine = targets(storage=WEIGHTS * 7 / 8.0, installed=None)
+    known = Coded(profile)
+    fine = targets(storage=WEIGHTS * 7 / 8.0 + OVERHEAD, installed=None)
     assert min(steps_of(plan(profile, fine, evaluate=known)).values()) < 0.05
-    limited = targets(storage=WEIGHTS * 7 / 8.0, installed=WEIGHTS * 1.1)
+    limited = targets(storage=fine.storage, installed=WEIGHTS * 1.1 + OVERHEAD)
     chosen = plan(profile, limited, evaluate=known)
-    assert known.sizes(chosen).installed <= WEIGHTS * 1.1
+    assert known.sizes(chosen).installed <= limited.installed
+    assert known.sizes(chosen).storage <= limited.storage
     for name, encoding in apply(chosen, profile).items():
         if name in profile.sites:
             assert encoding.codes.element_size() == 1
 
 
+def test_under_both_limits_one_site_may_keep_wider_codes(profile):
+    """Room for a second byte per weight of one site goes to the one that matters most."""
+    known = Coded(profile)
+    limited = targets(storage=WEIGHTS * 8 / 8.0, installed=WEIGHTS * 1.4 + OVERHEAD)
+    chosen = plan(profile, limited, evaluate=known)
+    sizes = {n: e.codes.element_size() for n, e in apply(chosen, profile).items() if n != "bias"}
+    assert sizes == {"first": 2, "second": 1, "third": 1}
+    assert known.sizes(chosen).installed <= limited.installed
+
+
+def test_more_of_either_limit_never_predicts_more_damage(profile):
+    def damage(storage, installed):
+        asked = targets(storage=WEIGHTS * storage, installed=WEIGHTS * installed)
+        return plan(profile, asked, evaluate=Coded(profile)).predicted_damage
+
+    tight = damage(0.7, 1.1)
+    assert damage(0.9, 1.1) < tight and damage(0.9, 2.2) <= damage(0.9, 1.1)
+
+
+def test_a_storage_limit_out_of_reach_is_named_beside_an_installed_one(profile):
+    with pytest.raises(UnreachableError, match=r"packed file of 3,000 bytes is out of reach"):
+        plan(profile, targets(storage=3000.0, installed=WEIGHTS * 1.1), evaluate=Coded(profile))
+
+
 def test_an_unreachable_installed_limit_names_the_smallest_size(profile):
-    with pytest.raises(UnreachableError, match=r"runnable file of 1,000 bytes .* is 36,864"):
-        plan(profile, targets(installed=1000.0), evaluate=Known())
+    known = Coded(profile)
+    with pytest.raises(
+        UnreachableError, match=r"runnable file of 1,000 bytes .* is ([\d,]+)"
+    ) as told:
+        plan(profile, targets(installed=1000.0), evaluate=known)
+    smallest = int(told.value.message.rpartition(" ")[2].replace(",", ""))
+    assert smallest == min(known.sizes(tried).installed for tried in [*known.tried])
 
 
 @pytest.mark.parametrize("asked", [targets(), targets(drop=0.01)])

@@ -90,7 +90,7 @@ def measure(
     conditions = conditions or Conditions()
     manifest = read_manifest(folder)
     paths = (original, folder / (RUNNABLE if manifest.kind == "onnx" else CODES))
-    batch = _typical_batch(task, proof, conditions.batch)
+    batch = typical_batch(task, proof, size=conditions.batch)
     with tempfile.TemporaryDirectory() as scratch:
         start, empty = _starters(manifest.kind, task, conditions, Path(scratch))
         openers = partial(start, paths[0]), partial(start, paths[1])
@@ -100,7 +100,7 @@ def measure(
             latency = latency_turns((before, after), batch, seconds=conditions.seconds)
         progress("memory", 0, 1)
         memory = memory_turns(openers, batch, empty, rounds=conditions.memory_rounds)
-    single = _typical_batch(task, proof, 1) if manifest.kind == "onnx" else None
+    single = typical_batch(task, proof, size=1) if manifest.kind == "onnx" else None
     costs = [
         _costs(latency.original, memory.original, conditions),
         _costs(latency.artifact, memory.artifact, conditions),
@@ -149,7 +149,7 @@ def _score(
         return (None, None), None
     metric: Metric | None = None
     answers = _Answers()
-    place = _output_place(task, proof)
+    place = output_place(task, proof)
     batches, steps = task.batches(proof, conditions.scoring_batch), len(proof)
     for done, (batch, outputs) in enumerate(_both(workers, batches, place)):
         progress("measure", done * conditions.scoring_batch, steps)
@@ -162,7 +162,7 @@ def _score(
     return (float(before), float(after)), evidence
 
 
-def _output_place(task: Task, proof: Sequence[int]) -> int:
+def output_place(task: Task, proof: Sequence[int]) -> int:
     """Which of the file's outputs is scored; read off one call of the model itself."""
     first = next(iter(task.batches(proof[:1], 1)))
     with evaluating(task.model), torch.no_grad():
@@ -224,7 +224,7 @@ def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
     return np.concatenate(arrays) if len(arrays) == len(parts) else None
 
 
-def _typical_batch(task: Task, proof: Sequence[int], size: int) -> list[np.ndarray]:
+def typical_batch(task: Task, proof: Sequence[int], *, size: int) -> list[np.ndarray]:
     """A batch around the median length: examples are sorted by length within `task.batches`."""
     chosen = [*proof[: max(size, 64)]]
     if not chosen:

@@ -1,34 +1,23 @@
 """Choose a technique and a strength for every site so that the limits hold with least damage."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from lilliput.errors import UnreachableError
 from lilliput.model.profiles import Profile
-from lilliput.records import Plan, Step
-from lilliput.techniques import Option, QuantizeFeedback, QuantizeFloat16, QuantizeRound
+from lilliput.records import Plan
+from lilliput.stages.fitting import fit
+from lilliput.stages.mixing import Costs, Mixture, Targets, Trial, float_steps, other_bytes
+from lilliput.stages.option_table import OptionTable
+from lilliput.techniques import Option, QuantizeFeedback, QuantizeRound
 from lilliput.tensor.allocation import Curve, curve, equal_slope
 
 AIM = 0.997  # share of the storage limit aimed at, so that the coder's last bytes still fit
 CLOSE = 0.985  # a file that uses this share of the limit is full
 ATTEMPTS = 4
 HALVINGS = 5
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a plan turned out to cost, from its real files and on the search examples.
-
-    Attributes:
-        storage: Bytes of the packed file.
-        installed: Bytes of the runnable file.
-    """
-
-    storage: int
-    installed: int
 
 
 class Evaluate(Protocol):
@@ -42,55 +31,63 @@ class Evaluate(Protocol):
         """The drop's upper bound to be expected on the proof examples, from the search examples."""
         ...
 
-
-@dataclass(frozen=True)
-class Targets:
-    """The limits in plain numbers.
-
-    Attributes:
-        storage: Bytes, or None.
-        installed: Bytes, or None.
-        drop: In the metric's unit, or None where there is nothing to measure it on.
-    """
-
-    storage: float | None
-    installed: float | None
-    drop: float | None
+    def costs(self, plan: Plan) -> Trial:
+        """The real bytes, and memory and latency where they are limited: measured on the file."""
+        ...
 
 
-def plan(profile: Profile, targets: Targets, *, evaluate: Evaluate, seed: int = 0) -> Plan:
-    """The least damage inside a storage limit, or the smallest file expected to be proved.
+def plan(
+    profile: Profile,
+    targets: Targets,
+    *,
+    evaluate: Evaluate,
+    table: OptionTable | None = None,
+    costs: Costs | None = None,
+    seed: int = 0,
+) -> Plan:
+    """The least damage inside the limits, or the smallest file expected to be proved.
+
+    Where only storage and drop are limited, one technique at equal slopes is best. Every other
+    limit makes kinds of techniques compete, and then all are chosen in one program.
 
     Args:
         profile: Sites with statistics and sensitivity.
         targets: The limits.
         evaluate: Tries a plan end to end.
+        table: Options that are known already, of the same profile.
+        costs: What memory and latency options have; needed where one of these is limited.
         seed: Written into the plan.
 
     Raises:
-        UnreachableError: No strength of any technique fits; names the smallest reachable size.
+        UnreachableError: No strength of any technique fits; names the binding limit and the
+            nearest point that can be reached.
     """
-    choices = _Choices(profile, int8_only=False, seed=seed)
-    if targets.storage is not None:
-        chosen = _fill_storage(choices, targets.storage, evaluate)
-    elif targets.drop is not None and profile.calibrated:
-        chosen = _smallest_proved(choices, targets.drop, evaluate)
-    else:
-        chosen = _rounded(profile, seed)
+    table = OptionTable(profile) if table is None else table
+    if targets.mixed:
+        return fit(Mixture.of(table, targets, costs=costs, seed=seed), evaluate)
+    chosen = _one_technique(_Choices(table, seed=seed), targets, evaluate)
     if targets.installed is None or evaluate.sizes(chosen).installed <= targets.installed:
         return chosen
-    return _small_installed(profile, targets, evaluate, seed)
+    return fit(Mixture.of(table, targets, seed=seed), evaluate)
+
+
+def _one_technique(choices: "_Choices", targets: Targets, evaluate: Evaluate) -> Plan:
+    if targets.storage is not None:
+        return _fill_storage(choices, targets.storage, evaluate)
+    if targets.drop is not None and choices.profile.calibrated:
+        return _smallest_proved(choices, targets.drop, evaluate)
+    return _rounded(choices.profile, choices.seed)
 
 
 class _Choices:
     """The curves of all sites, and plans along them."""
 
-    def __init__(self, profile: Profile, *, int8_only: bool, seed: int) -> None:
-        self.profile = profile
+    def __init__(self, table: OptionTable, *, seed: int) -> None:
+        self.profile = table.profile
         self.seed = seed
         technique = QuantizeFeedback()
-        options = [technique.options(profile, name) for name in profile.sites]
-        self.curves = [_curve(some, int8_only=int8_only) for some in options]
+        options = [table.options(technique, name) for name in self.profile.sites]
+        self.curves = [_curve(some) for some in options]
         self.fixed = [
             {k: v for k, v in some[0].settings.items() if k != "step"} for some in options
         ]
@@ -107,7 +104,7 @@ class _Choices:
         chosen = list(zip(self.curves, picks, strict=True))
         return Plan(
             model_hash=self.profile.model_hash,
-            steps=(*steps, *_float_steps(self.profile)),
+            steps=(*steps, *float_steps(self.profile)),
             predicted_damage=float(sum(curve.damage[i] for curve, i in chosen)),
             predicted_storage_bytes=round(sum(curve.bytes[i] for curve, i in chosen)),
             seed=self.seed,
@@ -124,13 +121,10 @@ class _Choices:
         return float(sum(curve.bytes[0] for curve in self.curves))
 
 
-def _curve(options: Sequence[Option], *, int8_only: bool) -> Curve:
-    narrow = min(option.installed for option in options)
-    kept = [o for o in options if not int8_only or o.installed == narrow]
-    kept = kept if len(kept) > 1 else list(options[-2:])
-    steps = np.array([option.settings["step"] for option in kept])
-    damage = np.array([option.damage for option in kept])
-    storage = np.array([option.storage for option in kept])
+def _curve(options: Sequence[Option]) -> Curve:
+    steps = np.array([option.settings["step"] for option in options])
+    damage = np.array([option.damage for option in options])
+    storage = np.array([option.storage for option in options])
     return curve(steps, damage=damage, sizes=storage)
 
 
@@ -139,21 +133,16 @@ def _rounded_step(curve: Curve, pick: int) -> float:
     return float(f"{np.exp(curve.log_steps[pick]):.3g}")
 
 
-def _float_steps(profile: Profile) -> tuple[Step, ...]:
-    others = [name for name in profile.parameters if name not in profile.sites]
-    return (QuantizeFloat16().step_of(others),) if others else ()
-
-
 def _rounded(profile: Profile, seed: int) -> Plan:
     """Plain int8 rounding: what is left when nothing can be measured."""
-    steps = (QuantizeRound().step_of(tuple(profile.sites)), *_float_steps(profile))
+    steps = (QuantizeRound().step_of(tuple(profile.sites)), *float_steps(profile))
     return Plan(model_hash=profile.model_hash, steps=steps, seed=seed)
 
 
 def _fill_storage(choices: _Choices, limit: float, evaluate: Evaluate) -> Plan:
     """Uses the limit up: the first file tells what everything but the sites costs."""
     target = AIM * limit
-    site_bytes = max(choices.least, target - _other_bytes(choices.profile))
+    site_bytes = max(choices.least, target - other_bytes(choices.profile))
     best, fullest = None, 0
     for _ in range(ATTEMPTS):
         tried = choices.at(site_bytes)
@@ -176,14 +165,6 @@ def _fill_storage(choices: _Choices, limit: float, evaluate: Evaluate) -> Plan:
     return best.model_copy(update={"predicted_storage_bytes": fullest})
 
 
-def _other_bytes(profile: Profile) -> float:
-    """First guess of everything in the packed file that is no site: small floats and the graph."""
-    others = [
-        value.numel() for name, value in profile.parameters.items() if name not in profile.sites
-    ]
-    return 2.0 * sum(others) + 300.0 * len(profile.sites)
-
-
 def _smallest_proved(choices: _Choices, drop: float, evaluate: Evaluate) -> Plan:
     """Halves the range of sizes, keeping the smallest whose drop is expected to be proved."""
     low, high = choices.least, min(choices.most, _int8_bytes(choices.profile))
@@ -200,20 +181,3 @@ def _smallest_proved(choices: _Choices, drop: float, evaluate: Evaluate) -> Plan
 
 def _int8_bytes(profile: Profile) -> float:
     return float(sum(known.site.size for known in profile.sites.values()))
-
-
-def _small_installed(profile: Profile, targets: Targets, evaluate: Evaluate, seed: int) -> Plan:
-    """Again with steps whose codes fit int8."""
-    limit = float(targets.installed or 0)
-    if targets.storage is not None:
-        choices = _Choices(profile, int8_only=True, seed=seed)
-        chosen = _fill_storage(choices, targets.storage, evaluate)
-    else:
-        chosen = _rounded(profile, seed)
-    installed = evaluate.sizes(chosen).installed
-    if installed > limit:
-        raise UnreachableError(
-            f"a runnable file of {limit:,.0f} bytes is out of reach, the smallest is {installed:,}",
-            "the runnable file holds one byte per weight; the packed file is smaller",
-        )
-    return chosen

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from lilliput.model.encodings import NOTHING, Encoding, Made
 from lilliput.model.profiles import Profile
-from lilliput.records import Step
+from lilliput.records import LimitName, Step
 from lilliput.techniques.fields import Family
 
 
@@ -19,12 +19,19 @@ class Option:
         damage: Predicted, in the currency (divergence of the model's output).
         storage: Predicted bytes in the packed file.
         installed: Predicted bytes in the runnable file.
+        work: Multiply-adds, as a share of the site's own.
+        memory: Predicted bytes resident while it runs; None until the planner's cost model has
+            filled it in.
+        latency: Predicted milliseconds of one call; likewise.
     """
 
-    settings: dict[str, float]
+    settings: dict[str, Any]
     damage: float
     storage: float
     installed: int
+    work: float = 1.0
+    memory: float | None = None
+    latency: float | None = None
 
 
 class Technique(Protocol):
@@ -36,6 +43,9 @@ class Technique(Protocol):
     summary: ClassVar[str]
     takes_any: ClassVar[bool]  # also parameters that are no sites
     joint: ClassVar[bool]  # what becomes of a site depends on the others named with it
+    serves: ClassVar[
+        frozenset[LimitName] | None
+    ]  # limits it is a candidate for; None: its family's
     follows: ClassVar[tuple[type[Encoding], ...]]  # what an earlier step may have made
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict
 
 from lilliput.model.encodings import Encoding
-from lilliput.records import Step
+from lilliput.records import LimitName, Step
 
 Family = Literal[
     "prune", "quantize", "factorize", "share", "narrow", "shorten", "replace", "grow", "learn"
@@ -23,6 +23,7 @@ class Fields(BaseModel):
     summary: ClassVar[str]
     takes_any: ClassVar[bool] = False
     joint: ClassVar[bool] = False  # what becomes of a site depends on the others named with it
+    serves: ClassVar[frozenset[LimitName] | None] = None  # see `stages.option_table.SERVES`
     follows: ClassVar[tuple[type[Encoding], ...]] = ()
 
     @classmethod
