@@ -1,4 +1,7 @@
+import math
+
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -6,6 +9,8 @@ from torch import nn
 from lilliput.batches import flatten_inputs, flatten_tensors
 from lilliput.errors import CaptureError, ContainerError, InternalError
 from lilliput.model.calls import run_with
+from lilliput.model.encodings import Dense, LowRank
+from lilliput.model.sites import Site
 from lilliput.runtime.torch_processes import TorchWorker, stored_state
 from lilliput.runtime.weights_file import read_weights, write_weights
 
@@ -19,6 +24,19 @@ def test_weights_come_back_as_they_decode(language, make_grids, tmp_path):
     for name, value in found.items():
         wanted = grids[name].decode() if name in grids else state[name]
         assert torch.equal(value, wanted)
+
+
+def test_products_are_multiplied_when_they_are_read(language, make_grid, tmp_path):
+    state = stored_state(language.model)
+    first, last = torch.randn(4, 32), torch.randn(32, 4)
+    site = Site("raw", "matmul", (4, 32), 4, 32)
+    raw = LowRank((make_grid(site, first), Dense(last)), (32, 32), transposed=True)
+    write_weights(state, {"raw": raw}, tmp_path / "w.onnx")
+    found = read_weights(tmp_path / "w.onnx")
+    assert found.keys() == state.keys()
+    assert torch.equal(found["raw"], raw.decode())
+    held = sum(math.prod(t.dims) for t in onnx.load(tmp_path / "w.onnx").graph.initializer)
+    assert held == sum(value.numel() for value in state.values()) - 32 * 32 + 2 * 4 * 32 + 4
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.int64])

@@ -7,6 +7,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from lilliput.tensor.products import chained
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -97,13 +99,43 @@ class Codebook:
         return _laid(matrix, self)
 
 
-def _laid(matrix: Tensor, encoding: "Grid | Codebook") -> Tensor:
+@dataclass(frozen=True)
+class LowRank:
+    """A weight as a product of factors, in the order in which they meet the input.
+
+    A linear map has two: (rank, in), then (out, rank). A convolution has a chain of convolutions,
+    each with its factor in the layout of a convolution's weight; on every axis of the kernel at
+    most one factor is longer than one. ``spatial``: (r, in, high, 1), (out, r, 1, wide).
+    ``tucker2``: (r, in, 1, 1), (s, r, high, wide), (out, s, 1, 1). ``cp``: (r, in, 1, 1), the
+    depthwise (r, 1, high, 1) and (r, 1, 1, wide), (out, r, 1, 1).
+
+    Attributes:
+        factors: Each with an encoding of its own.
+        shape: Shape of the parameter.
+        transposed: As in `Grid`.
+    """
+
+    factors: "tuple[Factor, ...]"
+    shape: tuple[int, ...]
+    transposed: bool = False
+
+    def decode(self) -> Tensor:
+        """The weight as the model computes with it: float32, in the parameter's shape.
+
+        A runtime multiplies the input with one factor after the other, so its answers are those of
+        this weight to rounding only.
+        """
+        return _laid(chained([factor.decode().float() for factor in self.factors]), self)
+
+
+def _laid(matrix: Tensor, encoding: "Grid | Codebook | LowRank") -> Tensor:
     """A matrix view in the parameter's shape."""
     turned = matrix.t() if encoding.transposed else matrix
     return turned.reshape(encoding.shape).contiguous()
 
 
-Encoding = Dense | Grid | Masked | Codebook
+Factor = Dense | Grid | Masked | Codebook
+Encoding = Factor | LowRank
 Made = Mapping[str, Encoding]  # what earlier steps of a plan made of parameters, by name
 NOTHING: Made = MappingProxyType({})
 

@@ -19,6 +19,7 @@ from lilliput.model.encodings import Codebook, Encoding, Grid
 from lilliput.runtime.onnx_bind import Binding, Bindings
 from lilliput.runtime.onnx_clean import array_of, save, store_once
 from lilliput.runtime.onnx_edit import Editor, Use
+from lilliput.runtime.onnx_factors import split_products
 from lilliput.runtime.onnx_layout import Stored, decoded, store_float, store_grid
 
 Arithmetic = Literal["float32", "int8"]
@@ -56,9 +57,9 @@ def write_encodings(
         OutputError: The file cannot be written.
     """
     model = ir.load(bindings.original.path)
+    bindings, encodings, warnings = split_products(model, bindings, encodings)
     editor = Editor(model.graph)
     values = {name: decoded(encoding) for name, encoding in encodings.items()}
-    warnings = []
     for fold in bindings.folds:
         if any(name in values for name in fold.names):
             array = fold.refold(values).astype(fold.bias.dtype)

@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from torch import Tensor
 
 from lilliput.errors import ContainerError, OutputError
-from lilliput.model.encodings import Codebook, Encoding, Grid
+from lilliput.model.encodings import Codebook, Dense, Encoding, Grid, LowRank
+from lilliput.runtime.onnx_factors import factor_name
 
 _ENTRY = "lilliput.weights"
 
@@ -34,6 +35,8 @@ def write_weights(
     """
     tensors: dict[str, np.ndarray] = {}
     entries: dict[str, dict[str, object]] = {}
+    products, state, encodings = _split(state, encodings)
+    entries.update(products)
     for name, value in state.items():
         encoding = encodings.get(name)
         dtype = str(value.dtype).removeprefix("torch.")
@@ -74,7 +77,51 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except (OSError, DecodeError, KeyError, ValueError) as error:
         raise ContainerError(f"{path.name} holds no weights of Lilliput's") from error
     arrays = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
-    return {name: _decoded(name, entry, arrays) for name, entry in entries.items()}
+    products = {name: entry for name, entry in entries.items() if "factors" in entry}
+    parts = {
+        name: _decoded(name, entry, arrays)
+        for name, entry in entries.items()
+        if name not in products
+    }
+    return _multiplied(parts, products)
+
+
+def _split(
+    state: Mapping[str, Tensor], encodings: Mapping[str, Encoding]
+) -> tuple[dict[str, dict[str, object]], dict[str, Tensor], dict[str, Encoding]]:
+    """Entries of the products, and state and encodings with factors in their place."""
+    entries: dict[str, dict[str, object]] = {}
+    whole, made = dict(state), dict(encodings)
+    for name, product in encodings.items():
+        if not isinstance(product, LowRank) or name not in whole:
+            continue
+        dtype = str(whole.pop(name).dtype).removeprefix("torch.")
+        names = [factor_name(name, place) for place in range(len(product.factors))]
+        whole |= {n: f.decode() for n, f in zip(names, product.factors, strict=True)}
+        made |= dict(zip(names, product.factors, strict=True))
+        entries[name] = {
+            "factors": names,
+            "shape": list(product.shape),
+            "turned": product.transposed,
+            "dtype": dtype,
+        }
+    return entries, whole, made
+
+
+def _multiplied(
+    parts: dict[str, Tensor], products: Mapping[str, Mapping[str, object]]
+) -> dict[str, Tensor]:
+    """The tensors, factors multiplied."""
+    for name, entry in products.items():
+        names, shape = entry["factors"], entry["shape"]
+        factors = tuple(Dense(parts.pop(n)) for n in names) if isinstance(names, list) else ()
+        whole = LowRank(factors, _shape(shape), bool(entry["turned"])).decode()
+        parts[name] = whole.to(getattr(torch, str(entry["dtype"])))
+    return parts
+
+
+def _shape(listed: object) -> tuple[int, ...]:
+    return tuple(listed) if isinstance(listed, list) else ()
 
 
 def _decoded(name: str, entry: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> Tensor:
@@ -83,7 +130,7 @@ def _decoded(name: str, entry: Mapping[str, object], arrays: Mapping[str, np.nda
         return torch.from_numpy(arrays[name].copy()).to(dtype)
     codes, rows = arrays[f"{name}.codes"], arrays[f"{name}.rows"]
     columns = arrays.get(f"{name}.columns")
-    shape = tuple(entry["shape"]) if isinstance(entry["shape"], list) else ()
+    shape = _shape(entry["shape"])
     numbers, steps = torch.from_numpy(codes.copy()), torch.from_numpy(rows.copy())
     turned = bool(entry["turned"])
     if f"{name}.values" in arrays:
