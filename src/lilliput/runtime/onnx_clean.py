@@ -29,7 +29,13 @@ def _strip(model: ir.Model) -> None:
     model.metadata_props.clear()
     graph.metadata_props.clear()
     model.producer_name, model.producer_version = "lilliput", None
-    outputs = set(graph.outputs)
+    strip_nodes(model)
+
+
+def strip_nodes(model: ir.Model) -> None:
+    """Removes what nodes and values say beside what they compute; the model's own words stay."""
+    graph = model.graph
+    outputs = {*graph.outputs, *(v for inner in graph.subgraphs() for v in inner.outputs)}
     for node in graph.all_nodes():
         node.metadata_props.clear()
         node.doc_string = None
@@ -40,7 +46,7 @@ def _strip(model: ir.Model) -> None:
     for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
         value.metadata_props.clear()
         value.doc_string = None
-        if value.const_value is not None:
+        if isinstance(value.const_value, ir.Tensor):
             value.const_value.metadata_props.clear()
             value.const_value.doc_string = None
 

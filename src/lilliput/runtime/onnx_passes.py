@@ -1,0 +1,129 @@
+"""Small edits of an ONNX graph that the libraries lack, or do not do inside branches."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx_ir as ir
+
+_INFERENCE_VALUES = frozenset({"Identity", "Dropout"})
+
+
+def drop_identities(model: ir.Model) -> None:
+    """Removes Identity and inference-time Dropout nodes, in branches too.
+
+    One that names an output of a graph stays where its input is no value of that same graph.
+    """
+    for node in list(model.graph.all_nodes()):
+        if node.op_type not in _INFERENCE_VALUES or node.domain not in ("", "ai.onnx"):
+            continue
+        if node.op_type == "Dropout" and not _inactive(node):
+            continue
+        source, result = node.inputs[0], node.outputs[0]
+        if source is None or node.graph is None or any(o.uses() for o in node.outputs[1:]):
+            continue
+        if any(output.is_graph_output() for output in node.outputs[1:]):
+            continue
+        if result.is_graph_output():
+            continue
+        ir.convenience.replace_all_uses_with(result, source)
+        node.graph.remove(node, safe=True)
+
+
+def _inactive(node: ir.Node) -> bool:
+    """Whether a Dropout does nothing: no training mode, or a constant that says no."""
+    flag = node.inputs[2] if len(node.inputs) > 2 else None
+    if flag is None:
+        return True
+    constant = flag.const_value
+    return constant is not None and not bool(np.any(constant.numpy()))
+
+
+def fold_product_norms(model: ir.Model) -> None:
+    """BatchNorm behind MatMul with a constant (in, out) factor: a MatMul and an Add."""
+    for node in list(model.graph.all_nodes()):
+        if node.op_type != "BatchNormalization" or len(node.inputs) < 5 or node.graph is None:
+            continue
+        product = node.inputs[0].producer() if node.inputs[0] is not None else None
+        if product is None or product.op_type != "MatMul" or len(node.inputs[0].uses()) != 1:  # type: ignore[union-attr]
+            continue
+        weight, norm = product.inputs[1], [_constant(value) for value in node.inputs[1:5]]
+        matrix = _constant(weight)
+        fixed = all(part is not None for part in (matrix, *norm))
+        if not fixed or matrix is None or matrix.ndim != 2 or node.inputs[0].is_graph_output():  # type: ignore[union-attr]
+            continue
+        if any(output.uses() for output in node.outputs[1:]):
+            continue
+        _fold_one(model, product, node)
+
+
+def _fold_one(model: ir.Model, product: ir.Node, norm: ir.Node) -> None:
+    gamma, beta, mean, variance = (_exact(value) for value in norm.inputs[1:5])
+    attribute = norm.attributes.get("epsilon")
+    epsilon = 1e-5 if attribute is None else attribute.as_float()
+    factor = gamma / np.sqrt(variance + epsilon)
+    old = product.inputs[1]
+    if old is None or norm.graph is None:
+        return
+    kind = np.asarray(old.const_value.numpy()).dtype  # type: ignore[union-attr]
+    weight = _new(model, f"{old.name}.folded", (_exact(old) * factor).astype(kind))
+    bias = _new(model, f"{old.name}.bias", (beta - mean * factor).astype(kind))
+    product.replace_input_with(1, weight)
+    add = ir.node("Add", [product.outputs[0], bias])
+    norm.graph.insert_before(norm, add)
+    ir.convenience.replace_all_uses_with(
+        norm.outputs[0], add.outputs[0], replace_graph_outputs=True
+    )
+    add.outputs[0].name, norm.outputs[0].name = norm.outputs[0].name, None
+    norm.graph.remove(norm, safe=True)
+
+
+def _constant(value: ir.Value | None) -> np.ndarray | None:
+    constant = None if value is None else value.const_value
+    return None if constant is None else np.asarray(constant.numpy())
+
+
+def _exact(value: ir.Value | None) -> np.ndarray:
+    found = _constant(value)
+    if found is None:
+        raise TypeError("not a constant")
+    return found.astype(np.float64)
+
+
+def _new(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
+    while name in model.graph.initializers:
+        name += "_"
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(
+        name=name,
+        const_value=tensor,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(tensor.dtype),
+    )
+    model.graph.register_initializer(value)
+    return value
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Gives every node a name of its own; names that are unique stay."""
+    seen: set[str] = set()
+    for number, node in enumerate(model.graph.all_nodes()):
+        stem = node.name or f"{node.op_type}_{number}"
+        name = stem if stem not in seen else f"{stem}_{number}"
+        while name in seen:
+            name += "_"
+        seen.add(name)
+        node.name = name
+
+
+def parents(model: ir.Model) -> dict[int, ir.Node]:
+    """The node whose branch or body each inner graph is, by the graph's `id`."""
+    return {id(graph): node for node in model.graph.all_nodes() for graph in inner_graphs(node)}
+
+
+def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:
+    """The branches or the body of a control-flow node."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
