@@ -37,7 +37,7 @@ class Capture:
         macs: Multiply-adds of one example per site, over all its uses.
         frozen: Weights that cannot change, with the reason.
         warnings: What the user should know.
-        how: ``graph``, or ``hooks`` for the weights-only path.
+        how: ``graph``, ``hooks`` for the weights-only path, or ``onnx`` for an ONNX file.
         model_hash: Names and shapes of all parameters (`lilliput.model.hashes.model_hash`).
         parameters: Number of weights of the whole model, ties once.
         part: Qualified name of the captured submodule; empty for the whole model.
@@ -49,7 +49,7 @@ class Capture:
     macs: dict[str, int]
     frozen: dict[str, str]
     warnings: tuple[str, ...]
-    how: Literal["graph", "hooks"]
+    how: Literal["graph", "hooks", "onnx"]
     model_hash: str
     parameters: int
     part: str = ""
@@ -59,10 +59,10 @@ class Capture:
         """The exported graph.
 
         Raises:
-            CaptureError: The model was captured through its modules.
+            CaptureError: The model was captured through its modules, or is an ONNX file.
         """
         if self.program is None:
-            raise CaptureError("this model was captured through its modules and has no graph")
+            raise CaptureError("this model was captured without a graph of PyTorch")
         return self.program
 
     def captured(self, model: nn.Module) -> nn.Module:

@@ -18,14 +18,14 @@ class Geometry:
     Attributes:
         kernel: Sizes of the kernel.
         stride: Step between output positions.
-        padding: Zeros on both sides, or ``"same"`` or ``"valid"``.
+        padding: Zeros on both sides, or (before, after), or ``"same"`` or ``"valid"``.
         dilation: Step between the kernel's taps.
         groups: Groups of channels.
     """
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
-    padding: tuple[int, ...] | str
+    padding: tuple[int | tuple[int, int], ...] | str
     dilation: tuple[int, ...]
     groups: int = 1
 
@@ -50,7 +50,7 @@ class Geometry:
         if isinstance(self.padding, str):
             spans = [d * (k - 1) for k, d in zip(self.kernel, self.dilation, strict=True)]
             return tuple((span // 2, span - span // 2) for span in spans)
-        return tuple((amount, amount) for amount in self.padding)
+        return tuple(a if isinstance(a, tuple) else (a, a) for a in self.padding)
 
 
 def _each(value: Any, dims: int) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """One streaming pass over calibration examples: second moments of what goes into every site."""
 
-from collections.abc import Hashable, Iterable
-from typing import Any
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,6 +16,15 @@ from lilliput.model.positions import Mask, Positions, mask_of
 from lilliput.model.recurrent import applied_to
 from lilliput.model.sums import Sums, weights_of
 from lilliput.model.uses import Use
+
+
+@runtime_checkable
+class Transparent(Protocol):
+    """A module that shows what its weights are applied to by itself."""
+
+    def inside(self, inputs: Any) -> Iterator[tuple[Any, Mapping[str, Tensor]]]:
+        """Parts of a batch, and for each the values by the sources of the uses."""
+        ...
 
 
 def observe(
@@ -53,7 +62,9 @@ def observe(
         for inputs in batches:
             batch_count += 1
             found = mask_of(mask, inputs)
-            if capture.program is None:
+            if isinstance(model, Transparent):
+                _observe_inside(sums, model, inputs, mask=mask)
+            elif capture.program is None:
                 observe_modules(sums, model, inputs=inputs, mask=found)
             else:
                 _observe_graph(sums, capture, model=model, inputs=inputs, mask=found)
@@ -70,6 +81,18 @@ def _observe_graph(
     for call in calls_of(capture, model, inputs):
         watch = _Watch(sums, positions)
         run_graph(program, part, call, visit=watch.visit, at=frozenset(sums.at))
+
+
+def _observe_inside(sums: Sums, model: Transparent, inputs: Any, *, mask: Mask) -> None:
+    for part, values in model.inside(inputs):
+        found = mask_of(mask, part)
+        positions = None if found is None else Positions(found)
+        done: set[Hashable] = set()
+        for use in sums.uses:
+            source = values.get(use.source)
+            if source is not None and use.key not in done:
+                done.add(use.key)
+                sums.count(use, source, weights_of(use, source, positions))
 
 
 class _Watch:

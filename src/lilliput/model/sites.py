@@ -18,7 +18,8 @@ class Site:
         shape: Shape of the parameter.
         rows: Outputs of its matrix view.
         columns: Inputs of its matrix view (for a convolution: in_channels / groups * kernel).
-        transposed: The parameter is stored (in, out): its matrix view is its transpose.
+        transposed: The parameter is stored (in, out): its matrix view is the transpose of
+            ``parameter.reshape(columns, rows)``.
         groups: Groups of a convolution; row r belongs to group ``r // (rows // groups)``.
         ties: Other qualified names under which the same tensor is registered.
         uses: How many graph nodes read it (a shared module is used more than once).
@@ -36,7 +37,9 @@ class Site:
 
     def matrix(self, parameter: Tensor) -> Tensor:
         """The (rows, columns) matrix view of the parameter's value."""
-        return parameter.t() if self.transposed else parameter.reshape(self.rows, self.columns)
+        if self.transposed:
+            return parameter.reshape(self.columns, self.rows).t()
+        return parameter.reshape(self.rows, self.columns)
 
     def parameter(self, matrix: Tensor) -> Tensor:
         """The inverse of `matrix`: a (rows, columns) tensor back in the parameter's shape."""

@@ -1,6 +1,6 @@
 """Small edits of an ONNX graph that the libraries lack, or do not do inside branches."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -90,8 +90,7 @@ def _exact(value: ir.Value | None) -> np.ndarray:
 
 
 def _new(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
-    while name in model.graph.initializers:
-        name += "_"
+    name = _unique(name, model.graph.initializers)
     tensor = ir.tensor(array, name=name)
     value = ir.Value(
         name=name,
@@ -103,16 +102,26 @@ def _new(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
     return value
 
 
-def name_nodes(model: ir.Model) -> None:
-    """Gives every node a name of its own; names that are unique stay."""
-    seen: set[str] = set()
-    for number, node in enumerate(model.graph.all_nodes()):
-        stem = node.name or f"{node.op_type}_{number}"
-        name = stem if stem not in seen else f"{stem}_{number}"
-        while name in seen:
-            name += "_"
-        seen.add(name)
-        node.name = name
+def name_apart(model: ir.Model) -> None:
+    """Gives every node and every value a name of its own; names that are unique stay."""
+    graph = model.graph
+    nodes: set[str] = set()
+    values = {v.name for v in (*graph.inputs, *graph.outputs)} | set(graph.initializers)
+    for node in model.graph.all_nodes():
+        node.name = _unique(node.name or node.op_type, nodes)
+        nodes.add(node.name)
+        for value in node.outputs:
+            if value.name and value not in graph.outputs:
+                value.name = _unique(value.name, values)
+                values.add(value.name)
+
+
+def _unique(name: str, taken: Collection[str | None]) -> str:
+    found, count = name, 1
+    while found in taken:
+        count += 1
+        found = f"{name}_{count}"
+    return found
 
 
 def parents(model: ir.Model) -> dict[int, ir.Node]:

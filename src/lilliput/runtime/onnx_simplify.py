@@ -21,7 +21,7 @@ from onnxscript.rewriter.rules.common import (
 from lilliput.errors import ContainerError
 from lilliput.runtime.fidelity import fidelity
 from lilliput.runtime.onnx_clean import store_once, strip_nodes, weight_bytes
-from lilliput.runtime.onnx_passes import drop_identities, fold_product_norms, name_nodes
+from lilliput.runtime.onnx_passes import drop_identities, fold_product_norms, name_apart
 from lilliput.runtime.onnx_read import OPSET
 from lilliput.runtime.sessions import default_session
 
@@ -228,7 +228,7 @@ def _merge(model: ir.Model) -> ir.Model:
     passes.RemoveUnusedNodesPass()(model)
     store_once(model)
     strip_nodes(model)
-    name_nodes(model)
+    name_apart(model)
     return model
 
 
