@@ -9,8 +9,17 @@ from typing import Any, Literal
 
 import psutil
 
+from lilliput.errors import InputError, MissingExtraError
+
 _PACKAGES = ("torch", "onnx", "onnxruntime", "onnxscript", "onnx-ir", "numpy", "scipy")
-_RUNTIMES = ("onnxruntime", "openvino", "executorch", "ai-edge-litert")
+RuntimeName = Literal["onnxruntime", "openvino"]  # the package that opens the artifact
+RUNTIME_TITLES: dict[str, str] = {
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "pytorch": "PyTorch",
+}
+RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
+_NAMED = (*RUNTIMES, "executorch", "ai-edge-litert")
 _FEATURES = {
     "avx2": ("avx2",),
     "avx512": ("avx512f",),
@@ -44,6 +53,26 @@ def versions() -> dict[str, str]:
     found = {"lilliput": package_version("lilliput") or "source"}
     found["python"] = platform.python_version()
     return found | {name: v for name in _PACKAGES if (v := package_version(name)) is not None}
+
+
+def installed_runtimes() -> tuple[RuntimeName, ...]:
+    """Runtimes that can open an artifact here, ONNX Runtime first."""
+    return tuple(name for name in RUNTIMES if package_version(name) is not None)
+
+
+def require_runtime(name: str) -> None:
+    """Refuses a runtime that cannot be used, before anything else is done.
+
+    Raises:
+        InputError: There is no such runtime.
+        MissingExtraError: It is not installed.
+    """
+    if name not in RUNTIMES:
+        raise InputError(f"there is no runtime {name!r}", f"one of {', '.join(RUNTIMES)}")
+    if package_version(name) is None:
+        raise MissingExtraError(
+            f"{RUNTIME_TITLES[name]} is not installed", f"pip install lilliput[{name}]"
+        )
 
 
 def cores() -> int:
@@ -81,7 +110,8 @@ def environment() -> dict[str, str]:
         "cores": str(cores()),
         "ram_bytes": str(psutil.virtual_memory().total),
     }
-    return machine | versions()
+    others = {name: v for name in RUNTIMES if (v := package_version(name)) is not None}
+    return machine | versions() | others
 
 
 def diagnosis() -> dict[str, Any]:
@@ -94,7 +124,7 @@ def diagnosis() -> dict[str, Any]:
             "available_bytes": psutil.virtual_memory().available,
         },
         "cpu_features": {name: name in features for name in _FEATURES},
-        "runtimes": {name: package_version(name) for name in _RUNTIMES},
+        "runtimes": {name: package_version(name) for name in _NAMED},
         "arithmetic": {
             "float32": "exact dequantized weights, as fast as the original",
             "int8": _int8_advice(features),

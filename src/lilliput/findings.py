@@ -57,6 +57,7 @@ def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Pa
         limits=found.judgement.limits,
         drop=drop,
         fidelity=found.fidelity,
+        runtimes=found.measurement.runtimes,
         files=dict(files),
         verdict=found.judgement.verdict,
         summary="",

@@ -158,7 +158,9 @@ def _prove(run: Run, trials: Trials, plan: Plan, *, folder: Path, out: Path) -> 
         ),
     )
     settings.progress("judge", 0, 1)
-    fidelity = _fidelity(run, exported, encodings, folder)
+    fidelity = None
+    if measurement.problem is None:
+        fidelity = _fidelity(run, exported, encodings, folder)
     look = _look(run, evidence, exported, out)
     judgement = judge(
         run.limits,
@@ -197,7 +199,13 @@ def _fidelity(
     subset = run.split.search[:FIDELITY_EXAMPLES]
     if not subset or exported.artifact.kind != "onnx":
         return None
-    return verify_answers(folder, run.task, encodings=encodings, subset=subset)
+    return verify_answers(
+        folder,
+        run.task,
+        encodings=encodings,
+        subset=subset,
+        runtime=run.settings.conditions.runtime,
+    )
 
 
 def _look(run: Run, evidence: Evidence | None, exported: Exported, out: Path) -> Look:

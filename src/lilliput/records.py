@@ -215,6 +215,31 @@ class Fidelity(Record):
     examples: int
 
 
+class RuntimeScore(Record):
+    """What original and artifact answer in one runtime, on the proof examples.
+
+    Attributes:
+        name: ``onnxruntime``, ``openvino``, or ``pytorch`` for the weights-only path.
+        version: Of its package; None where it is not known.
+        precision: The type in which it computed the float32 parts of the files.
+        original_score: The metric of the original's export.
+        artifact_score: The metric of the artifact.
+        agreement: The artifact's answers here against its answers in the runtime that was judged;
+            None for that runtime itself.
+        changed: Examples on which the artifact's class is another than there; None without classes.
+        problem: Why it could not open or run a file; None where it could.
+    """
+
+    name: str
+    version: str | None = None
+    precision: str | None = None
+    original_score: float | None = None
+    artifact_score: float | None = None
+    agreement: Fidelity | None = None
+    changed: int | None = None
+    problem: str | None = None
+
+
 class Artifact(Record):
     """The shipped files and where they came from; written as `manifest.json`.
 
@@ -235,13 +260,23 @@ class Artifact(Record):
 
 
 class Measurement(Record):
-    """What was measured of the original and of the artifact, interleaved, in fresh processes."""
+    """What was measured of the original and of the artifact, interleaved, in fresh processes.
+
+    `runtimes` starts with the runtime that is judged: scores, latency and memory of `original` and
+    `artifact` are those of that one.
+    """
 
     original: Sizes
     artifact: Sizes
     source_checkpoint_bytes: int | None = None
     latency_ratio: tuple[float, float, float] | None = None
     memory_ratio: tuple[float, float, float] | None = None
+    runtimes: tuple[RuntimeScore, ...] = ()
+
+    @property
+    def problem(self) -> str | None:
+        """Why the judged runtime could not open or run a file; None where it could."""
+        return self.runtimes[0].problem if self.runtimes else None
 
 
 class Report(Record):
@@ -257,6 +292,8 @@ class Report(Record):
         limits: Every limit with its verdict.
         drop: Worsening of the score; None when there was nothing to score.
         fidelity: How well the artifact reproduces PyTorch's compressed model.
+        runtimes: What the files answer in each installed runtime. The first is the one in which
+            score, latency and memory were measured and judged.
         files: Shipped files, without the reports.
         verdict: The worst of the limits' verdicts: missed, then unproved, then proved.
         summary: The verdict in two or three sentences.
@@ -281,6 +318,7 @@ class Report(Record):
     limits: tuple[LimitResult, ...]
     drop: Drop | None
     fidelity: Fidelity | None
+    runtimes: tuple[RuntimeScore, ...] = ()
     files: dict[str, FileEntry]
     verdict: VerdictWord
     summary: str

@@ -144,7 +144,7 @@ def prepare(task: Task, budget: Budget, settings: Settings, scratch: Path) -> Ru
 
     Raises:
         TaskError: See `lilliput.validation.check_task`.
-        CaptureError: The part asked for cannot be captured.
+        CaptureError: The part asked for, or a model for the runtime asked for, cannot be captured.
     """
     started = time.perf_counter()
     before = state_hash(task.model)
@@ -163,7 +163,7 @@ def _captured(
     try:
         return _graph(task, budget, settings, scratch)
     except CaptureError as error:
-        if settings.part:
+        if settings.part or settings.conditions.runtime != Conditions.runtime:
             raise
         reason = error.message
     captured = capture_or_hooks(task.model, task.sample(2), dynamic=task.varying())

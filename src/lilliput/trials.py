@@ -18,9 +18,9 @@ from lilliput.model.profiles import Profile
 from lilliput.records import Plan
 from lilliput.runtime.processes import Worker
 from lilliput.stages.apply import apply
-from lilliput.stages.measure import output_place
 from lilliput.stages.mixing import Trial
 from lilliput.stages.recentre import Recentring
+from lilliput.stages.scores import output_place
 from lilliput.statistics import Bound, drop_bound, is_binary, relative_drop_bound
 from lilliput.task import Task
 from lilliput.tensor.divergence import divergence

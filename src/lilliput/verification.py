@@ -103,6 +103,7 @@ def _judge_anew(
         "limits": judgement.limits,
         "drop": judgement.drop and with_summaries(judgement.drop, task.summary),
         "fidelity": None,
+        "runtimes": measurement.runtimes,
         "verdict": judgement.verdict,
         "reasons": judgement.reasons,
         "warnings": task.notes,

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,23 @@ def test_verify_judges_the_same_files_on_the_same_proof(proved, call, here):
     assert new["original"]["storage_bytes"] == old["original"]["storage_bytes"]
     assert new["artifact"]["installed_bytes"] == old["artifact"]["installed_bytes"]
     assert new["command"].startswith("lilliput verify ")
+
+
+@pytest.mark.skipif(find_spec("openvino") is None, reason="an extra")
+def test_verify_in_another_runtime_shows_both(proved, call, here):
+    out = copied(proved, here)
+    words = "verify", out, "task.py", "--threads", "1", "--runtime", "openvino"
+    document = checked(call(*words, "--json").out)
+    judged, other = document["runtimes"]
+    assert (judged["name"], other["name"]) == ("openvino", "onnxruntime")
+    assert judged["version"] == document["environment"]["openvino"]
+    assert document["artifact"]["score"] == judged["artifact_score"]
+    assert other["agreement"]["examples"] == document["splits"]["proof"]
+    assert document["limits"] and document["artifact"]["latency_ms"]["p50"] > 0
+    said = call(*words)
+    assert "largest difference" in said.out and "ONNX Runtime" in said.out, said
+    said = call("verify", out, "task.py", "--runtime", "tensorrt")
+    assert said.status == 2 and "openvino" in said.err
 
 
 def test_verify_on_new_data(proved, call, here):

@@ -13,6 +13,7 @@ from lilliput.records import (
     LimitResult,
     Plan,
     Report,
+    RuntimeScore,
     SiteReport,
     Sizes,
     Step,
@@ -114,6 +115,26 @@ def _files() -> dict[str, FileEntry]:
     }
 
 
+def _runtimes() -> tuple[RuntimeScore, ...]:
+    judged = RuntimeScore(
+        name="onnxruntime",
+        version="1.31.1",
+        precision="float32",
+        original_score=0.7757,
+        artifact_score=0.7758,
+    )
+    other = RuntimeScore(
+        name="openvino",
+        version="2026.4.1",
+        precision="bfloat16",
+        original_score=0.7751,
+        artifact_score=0.776,
+        agreement=Fidelity(decibels=44.1, largest_difference=0.0312, examples=6800),
+        changed=19,
+    )
+    return judged, other
+
+
 def _limits() -> tuple[LimitResult, ...]:
     storage = LimitResult(
         name="storage",
@@ -171,6 +192,7 @@ def minilm(**changes: object) -> Report:
         limits=_limits(),
         drop=_drop(),
         fidelity=Fidelity(decibels=118.3, largest_difference=2.4e-6, examples=64),
+        runtimes=_runtimes(),
         files=_files(),
         verdict="proved",
         summary="",
@@ -268,6 +290,10 @@ def hostile(sites: int = 60) -> Report:
             steps=(Step(technique=evil, where=tuple(names), settings={evil: evil}),),
         ),
         environment={text: text for text in HOSTILE},
+        runtimes=(
+            RuntimeScore(name=evil, version=evil, precision=evil),
+            *(RuntimeScore(name=text, problem=text) for text in HOSTILE),
+        ),
         splits={"proof": 3, HOSTILE[0]: 4},
         seconds={HOSTILE[1]: 1.0},
         files={HOSTILE[0] + ".lilliput": FileEntry(sha256=evil, bytes=3)},

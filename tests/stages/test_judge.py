@@ -10,7 +10,7 @@ from lilliput.errors import BudgetError
 from lilliput.evidence import Evidence
 from lilliput.ledger import Look
 from lilliput.metrics import Accuracy, Agreement, Divergence, Metric, SquaredError
-from lilliput.records import Drop, Latency, Measurement, Sizes
+from lilliput.records import Drop, Latency, Measurement, RuntimeScore, Sizes
 from lilliput.regressions import class_changes
 from lilliput.stages.judge import Judgement, judge, with_summaries
 from lilliput.verdicts import exit_status, number_text, overall, verdict_of
@@ -227,3 +227,17 @@ def test_words_and_statuses() -> None:
 )
 def test_numbers_are_rounded_to_the_careful_side(value: float, up: bool, text: str) -> None:
     assert number_text(value, up=up) == text
+
+
+def test_a_runtime_that_cannot_open_the_file_is_a_miss():
+    problem = "OpenVINO cannot open the artifact: acme.Fold"
+    stopped = RuntimeScore(name="openvino", problem=problem)
+    sizes = Sizes(storage_bytes=23_000_000), Sizes(storage_bytes=2_030_000)
+    found = Measurement(original=sizes[0], artifact=sizes[1], runtimes=(stopped,))
+    asked = Budget(storage="9%", latency="50%", drop="1%").limits
+    result = judge(asked, found, evidence=None, metric=Accuracy())
+    verdicts = {limit.name: limit.verdict for limit in result.limits}
+    assert verdicts == {"storage": "proved", "latency": "missed", "drop": "missed"}
+    assert result.verdict == "missed"
+    assert f"{problem}; 50% was asked" in result.reasons and problem in result.reasons
+    assert judge(asked[:1], found, evidence=None, metric=None).verdict == "missed"

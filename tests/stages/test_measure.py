@@ -1,10 +1,15 @@
+import shutil
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from words import encode, ship, words_task
 
+from lilliput.errors import InputError
 from lilliput.folders import fresh_folder
 from lilliput.records import Plan
 from lilliput.runtime.torch_processes import stored_state
@@ -13,7 +18,11 @@ from lilliput.stages.export import export_weights
 from lilliput.stages.measure import Conditions, measure
 from lilliput.stages.verify import verify_answers, verify_files
 
-QUICK = Conditions(batch=2, threads=1, seconds=0.2, memory_rounds=1, scoring_batch=16)
+QUICK = Conditions(
+    batch=2, threads=1, seconds=0.2, memory_rounds=1, scoring_batch=16, compare=False
+)
+IN_OPENVINO = replace(QUICK, runtime="openvino", compare=True)
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="an extra")
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +120,62 @@ def test_the_weights_only_path_is_measured_in_pytorch(tmp_path: Path):
     assert measurement.original.parameters == measurement.artifact.parameters == own
     assert measurement.artifact.latency_ms.p50 > 0 and measurement.artifact.macs is None
     assert len(evidence.original) == len(proof)
+
+
+@needs_openvino
+def test_every_installed_runtime_is_scored_and_held_against_the_judged_one(shipped, measured):
+    proof = shipped.task.split(0).proof
+    measurement, evidence = measure(
+        shipped.bindings.original.path,
+        shipped.folder,
+        task=shipped.task,
+        proof=proof,
+        conditions=IN_OPENVINO,
+    )
+    judged, other = measurement.runtimes
+    assert (judged.name, other.name) == ("openvino", "onnxruntime")
+    assert judged.agreement is None and judged.precision in {"float32", "bfloat16"}
+    assert measurement.artifact.score == judged.artifact_score == evidence.artifact.mean()
+    assert measurement.original.score == judged.original_score == evidence.original.mean()
+    assert measurement.artifact.latency_ms.p50 > 0 and measurement.artifact.memory_bytes > 0
+    assert other.artifact_score == measured[0].artifact.score and other.precision == "float32"
+    assert other.agreement.examples == len(proof) and other.agreement.largest_difference < 0.1
+    assert 0 <= other.changed <= len(proof) // 4
+    assert [score.name for score in measured[0].runtimes] == ["onnxruntime"]
+
+
+@needs_openvino
+def test_a_file_that_the_runtime_cannot_open_is_said_and_not_raised(shipped, tmp_path):
+    shutil.copytree(shipped.folder, tmp_path / "out")
+    broken = onnx.load(tmp_path / "out" / "model.onnx")
+    broken.graph.node[-1].domain = "acme"
+    broken.opset_import.append(onnx.helper.make_opsetid("acme", 1))
+    onnx.save(broken, tmp_path / "out" / "model.onnx")
+    measurement, evidence = measure(
+        shipped.bindings.original.path,
+        tmp_path / "out",
+        task=shipped.task,
+        proof=shipped.task.split(0).proof,
+        conditions=IN_OPENVINO,
+    )
+    assert evidence is None and measurement.artifact.latency_ms is None
+    assert measurement.problem.startswith("OpenVINO cannot open the artifact: ")
+    assert "acme" in measurement.problem and "ONNX Runtime" in measurement.runtimes[1].problem
+    assert measurement.artifact.installed_bytes > 0 and measurement.artifact.score is None
+
+
+@needs_openvino
+def test_another_runtime_cannot_run_bare_weights(tmp_path):
+    task = words_task(12)
+    write_weights(stored_state(task.model), {}, tmp_path / "original.onnx")
+    with fresh_folder(tmp_path / "out") as folder:
+        plan = Plan(model_hash="0", steps=())
+        export_weights({}, model=task.model, plan=plan, folder=folder)
+    with pytest.raises(InputError, match="only PyTorch can run"):
+        measure(
+            tmp_path / "original.onnx",
+            tmp_path / "out",
+            task=task,
+            proof=(),
+            conditions=replace(QUICK, runtime="openvino"),
+        )

@@ -119,13 +119,15 @@ class MeasureOptions:
     """Threads inside one operator; all physical cores where not given."""
     batch: int | None = None
     """Examples per call for latency and memory."""
+    runtime: Literal["onnxruntime", "openvino"] | None = None
+    """What opens the artifact where score, latency and memory count; ONNX Runtime by itself."""
 
     def conditions(self) -> "Conditions":
         """The conditions they ask for."""
         from lilliput.stages.measure import Conditions
 
         for name, value in _given(self).items():
-            if value < 1:
+            if isinstance(value, int) and value < 1:
                 raise InputError(f"--{name} {value} is too few", "at least 1")
         return Conditions(**_given(self))
 

@@ -9,7 +9,9 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
+from lilliput.errors import ContainerError
 from lilliput.runtime.onnx_encode import STEP_SUFFIXES
+from lilliput.runtime.sessions import session
 
 _WEIGHTS = {ir.DataType.INT8, ir.DataType.INT16}
 _PRODUCTS = {"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"}
@@ -29,8 +31,10 @@ def count_parameters(path: Path) -> int:
     return total
 
 
-def count_macs(path: Path, arrays: Sequence[np.ndarray]) -> int:
+def count_macs(path: Path, arrays: Sequence[np.ndarray]) -> int | None:
     """Multiply-adds of one call: matrix products, convolutions and recurrent layers.
+
+    None where ONNX Runtime, which runs it, cannot open the file.
 
     Shapes are taken from running the graph, so nothing has to be inferred. Elementwise work,
     normalisation and softmax are not counted, as is usual.
@@ -42,7 +46,10 @@ def count_macs(path: Path, arrays: Sequence[np.ndarray]) -> int:
     proto = onnx.load(path)
     nodes = [node for node in proto.graph.node if node.op_type in _PRODUCTS]
     wanted = dict.fromkeys(name for node in nodes for name in _operands(node) if name)
-    shapes = _shapes(proto, list(wanted), arrays)
+    try:
+        shapes = _shapes(proto, list(wanted), arrays)
+    except ContainerError:
+        return None
     return sum(_macs(node, shapes) for node in nodes)
 
 
@@ -71,10 +78,7 @@ def _shapes(
     options.log_severity_level = 3
     level = onnxruntime.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    answers = session.run(None, feed) if asked else []
+    answers = session(proto.SerializeToString(), options).run(None, feed) if asked else []
     return shapes | {
         name: tuple(map(int, answer)) for name, answer in zip(asked, answers, strict=True)
     }

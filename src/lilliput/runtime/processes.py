@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 import lilliput
+from lilliput.environment import RUNTIME_TITLES, RuntimeName, require_runtime
 from lilliput.errors import ContainerError, InternalError, LilliputError
 from lilliput.runtime.frames import read_message, write_message
 
@@ -32,14 +33,28 @@ class Worker:
         path: ONNX file.
         threads: Threads inside one operator; 0 leaves the choice to the runtime.
         timeout: Seconds that one answer may take.
+        runtime: Which runtime opens the file.
+
+    Attributes:
+        precision: The type in which the runtime computes the float32 parts of the file.
 
     Raises:
-        ContainerError: The runtime cannot open the file.
+        ContainerError: The runtime cannot open or run the file.
+        MissingExtraError: The runtime is not installed.
         InternalError: The process died or did not answer; says what it printed last.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0, timeout: float = 600) -> None:
-        opening = {"path": str(path.resolve()), "threads": threads}
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 0,
+        timeout: float = 600,
+        runtime: RuntimeName = "onnxruntime",
+    ) -> None:
+        require_runtime(runtime)
+        self._title = RUNTIME_TITLES[runtime]
+        opening = {"path": str(path.resolve()), "threads": threads, "runtime": runtime}
         self._start("lilliput.runtime.worker", opening, timeout)
 
     def _start(
@@ -60,9 +75,7 @@ class Worker:
             env=clean_environment(),
         )
         try:
-            answer, _ = self._ask(opening, arrays)
-            if "error" in answer:
-                raise ContainerError(answer["error"])
+            self.precision: str = self._ask(opening, arrays)[0]["precision"]
         except LilliputError:
             self.close()
             raise
@@ -116,19 +129,29 @@ class Worker:
         timer.start()
         try:
             write_message(commands, command, arrays)
-            return read_message(answers)
+            answer, outputs = read_message(answers)
         except (EOFError, BrokenPipeError) as error:
-            raise InternalError(self._epitaph()) from error
+            raise self._death() from error
         finally:
             timer.cancel()
+        if "error" in answer:
+            raise ContainerError(answer["error"])
+        return answer, outputs
 
     def _expire(self) -> None:
         self._expired = True
         self._process.kill()
 
-    def _epitaph(self) -> str:
-        """Why the process ended, in one line."""
+    def _death(self) -> LilliputError:
+        """A crash is the runtime's answer to the file; whatever else ends a process is not."""
         status = self._process.wait()
+        if status < 0 and status != -signal.SIGKILL and not self._expired:
+            name = signal.Signals(-status).name
+            return ContainerError(f"{self._title} crashes on the file: {name}")
+        return InternalError(self._epitaph(status))
+
+    def _epitaph(self, status: int) -> str:
+        """Why the process ended, in one line."""
         self._errors.seek(0)
         tail = " ".join(self._errors.read().decode(errors="replace").split())[-_TAIL:]
         if self._expired:

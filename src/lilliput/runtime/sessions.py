@@ -26,7 +26,17 @@ def default_session(path: Path | str | bytes, threads: int = 0) -> onnxruntime.I
     options.log_severity_level = _QUIET
     if threads:
         options.intra_op_num_threads = threads
-    source = path if isinstance(path, bytes) else str(path)
+    return session(path if isinstance(path, bytes) else str(path), options)
+
+
+def session(
+    source: str | bytes, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
+    """Opens an ONNX file, or its bytes, on the CPU.
+
+    Raises:
+        ContainerError: The runtime cannot open the file.
+    """
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except _ERRORS as error:

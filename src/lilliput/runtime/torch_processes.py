@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from lilliput.batches import as_inputs
+from lilliput.environment import RUNTIME_TITLES
 from lilliput.errors import CaptureError
 from lilliput.runtime.processes import Worker
 
@@ -36,6 +37,7 @@ class TorchWorker(Worker):
     def __init__(
         self, path: Path, model: nn.Module, *, inputs: Any, threads: int = 0, timeout: float = 600
     ) -> None:
+        self._title = RUNTIME_TITLES["pytorch"]
         pickled, files, paths = _structure(model)
         inputs = as_inputs(inputs)
         names: list[str] | int = int(isinstance(inputs, tuple))

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from lilliput.batches import call, flatten_tensors
 from lilliput.errors import LilliputError
 from lilliput.runtime.frames import read_message, write_message
+from lilliput.runtime.programs import Program
 from lilliput.runtime.weights_file import read_weights
-from lilliput.runtime.worker import Program, claim_pipes, serve
+from lilliput.runtime.worker import claim_pipes, serve
 
 
 class _Reader(pickle.Unpickler):
@@ -94,7 +95,7 @@ def main() -> None:
     except LilliputError as error:
         write_message(answers, {"error": error.message})
         return
-    write_message(answers, {"opened": True})
+    write_message(answers, {"precision": "float32"})
     serve(commands, answers, program)
 
 

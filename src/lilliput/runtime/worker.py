@@ -7,39 +7,41 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 
 from lilliput.errors import LilliputError
 from lilliput.runtime.frames import read_message, write_message
-
-
-class Program(Protocol):
-    """An opened artifact."""
-
-    def __call__(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """All outputs for one batch of inputs, both in the model's flattened order."""
-        ...
+from lilliput.runtime.programs import Program, open_onnx
 
 
 def serve(commands: IO[bytes], answers: IO[bytes], program: Program) -> None:
     """Answers commands until the stream ends.
 
     Commands: ``run`` (arrays -> arrays), ``time`` (arrays, ``calls`` -> ``ms`` of each call) and
-    ``memory`` (-> ``peak`` resident bytes of the whole life of this process).
+    ``memory`` (-> ``peak`` resident bytes of the whole life of this process). What the runtime
+    cannot run is answered with ``error``.
     """
     while True:
         try:
             command, arrays = read_message(commands)
         except EOFError:
             return
-        if command["do"] == "run":
-            write_message(answers, {}, program(arrays))
-        elif command["do"] == "time":
-            write_message(answers, {"ms": _milliseconds(program, arrays, command["calls"])})
-        else:
-            write_message(answers, {"peak": peak_resident()})
+        try:
+            write_message(answers, *_answer(command, arrays, program))
+        except LilliputError as error:
+            write_message(answers, {"error": error.message})
+
+
+def _answer(
+    command: dict[str, Any], arrays: list[np.ndarray], program: Program
+) -> tuple[dict[str, Any], list[np.ndarray]]:
+    if command["do"] == "run":
+        return {}, program(arrays)
+    if command["do"] == "time":
+        return {"ms": _milliseconds(program, arrays, command["calls"])}, []
+    return {"peak": peak_resident()}, []
 
 
 def _milliseconds(program: Program, arrays: list[np.ndarray], calls: int) -> list[float]:
@@ -71,19 +73,6 @@ def peak_resident() -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
-def open_onnx(path: str, threads: int) -> Program:
-    """Opens an ONNX file in the runtime's default session."""
-    from lilliput.runtime.sessions import default_session
-
-    session = default_session(path, threads)
-    names = [value.name for value in session.get_inputs()]
-
-    def program(arrays: list[np.ndarray]) -> list[np.ndarray]:
-        return list(session.run(None, dict(zip(names, arrays, strict=True))))
-
-    return program
-
-
 def claim_pipes() -> tuple[IO[bytes], IO[bytes]]:
     """Standard input and output for messages; whatever else is printed goes to standard error."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
@@ -92,16 +81,16 @@ def claim_pipes() -> tuple[IO[bytes], IO[bytes]]:
 
 
 def main() -> None:
-    """Reads the first message (which file, how many threads), answers, then serves."""
+    """Reads the first message (which file, runtime, threads), answers, then serves."""
     commands, answers = claim_pipes()
     opening: dict[str, Any] = read_message(commands)[0]
     try:
-        program = open_onnx(opening["path"], opening["threads"])
+        opened = open_onnx(opening["path"], runtime=opening["runtime"], threads=opening["threads"])
     except LilliputError as error:
         write_message(answers, {"error": error.message})
         return
-    write_message(answers, {"opened": True})
-    serve(commands, answers, program)
+    write_message(answers, {"precision": opened.precision})
+    serve(commands, answers, opened.program)
 
 
 if __name__ == "__main__":

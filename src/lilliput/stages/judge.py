@@ -65,7 +65,8 @@ def judge(
 
     Storage and installed size are exact. Latency and memory are bounded by the ratios of
     interleaved rounds. The drop is bounded by `statistics.drop_bound` at the look's confidence.
-    What was asked but not measured is unproved.
+    What was asked but not measured is unproved; what was not measured because the runtime cannot
+    open or run a file is missed, and so is the whole.
 
     Args:
         limits: What was asked.
@@ -98,10 +99,16 @@ def judge(
         else _judge_size(limit, measurement)
         for limit in limits
     )
+    problem = measurement.problem
+    if problem is not None:
+        results = tuple(_stopped(result, problem) for result in results)
     reasons = tuple(result.reason for result in results)
     if asked and bound and verdict_of(asked.amount, bound.lower, bound.upper) == "unproved":
         reasons += (settle(bound, asked.amount),)
-    return Judgement(results, drop, overall(r.verdict for r in results), reasons)
+    verdict = overall(result.verdict for result in results)
+    if problem is not None:
+        verdict, reasons = "missed", tuple(dict.fromkeys((*reasons, problem)))
+    return Judgement(results, drop, verdict, reasons)
 
 
 def with_summaries(drop: Drop, summarize: Callable[[int], str]) -> Drop:
@@ -213,6 +220,14 @@ def _unmeasured(limit: Limit, asked: float, reason: str) -> LimitResult:
         verdict="unproved",
         reason=f"{reason}; {limit.text} was asked",
     )
+
+
+def _stopped(result: LimitResult, problem: str) -> LimitResult:
+    """Whatever needs a file that runs is missed where none runs."""
+    if result.value is not None:
+        return result
+    reason = f"{problem}; {result.asked_text} was asked"
+    return result.model_copy(update={"verdict": "missed", "reason": reason})
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,25 +1,27 @@
 """measure: what both files answer and what they cost, in fresh processes."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lilliput.batches import Batch, flatten_inputs
-from lilliput.environment import cores
-from lilliput.errors import InternalError
+from lilliput.batches import flatten_inputs
+from lilliput.environment import RuntimeName, cores, installed_runtimes, require_runtime
+from lilliput.errors import InputError
 from lilliput.evidence import Evidence
 from lilliput.folders import CODES, PACKED, RUNNABLE, read_manifest
-from lilliput.metrics import Metric, predicted_classes, score_rows
 from lilliput.progress import Progress, unseen
 from lilliput.records import Latency, Measurement, Sizes
 from lilliput.runtime.interleaved import (
     Opener,
+    Turns,
     latency_turns,
     memory_turns,
     percentiles,
@@ -29,8 +31,9 @@ from lilliput.runtime.onnx_count import count_macs, count_parameters
 from lilliput.runtime.processes import Worker
 from lilliput.runtime.torch_processes import TorchWorker
 from lilliput.runtime.weights_file import write_weights
+from lilliput.stages.scores import Pair, score_files
 from lilliput.statistics import ratio_bound
-from lilliput.task import Task, evaluating
+from lilliput.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,13 @@ class Conditions:
         seconds: About how long latency is measured.
         memory_rounds: Fresh processes per file; five are the fewest that allow a 95 % bound.
         timeout: Seconds that one batch may take.
+        runtime: Where score, latency and memory count; the original is measured there too. The
+            weights-only path always runs in PyTorch.
+        compare: Show what the files answer in the other installed runtimes as well.
+
+    Raises:
+        InputError: There is no such runtime.
+        MissingExtraError: The runtime is not installed.
     """
 
     batch: int = 1
@@ -52,6 +62,11 @@ class Conditions:
     seconds: float = 10
     memory_rounds: int = 5
     timeout: float = 600
+    runtime: RuntimeName = "onnxruntime"
+    compare: bool = True
+
+    def __post_init__(self) -> None:
+        require_runtime(self.runtime)
 
     @property
     def stated_threads(self) -> int:
@@ -80,10 +95,11 @@ def measure(
         progress: Told the stage, steps done and steps in all.
 
     Returns:
-        The measurement, and the rows of both files on the same examples; None without examples.
+        The measurement, and the rows of both files on the same examples; None without examples,
+        and where the runtime that is judged cannot open or run a file: the measurement says so.
 
     Raises:
-        ContainerError: The runtime cannot open a file.
+        InputError: Another runtime than PyTorch is asked for an artifact without a graph.
         InternalError: A process died or did not answer in time.
         TaskError: The metric does not fit the examples.
     """
@@ -91,137 +107,70 @@ def measure(
     manifest = read_manifest(folder)
     paths = (original, folder / (RUNNABLE if manifest.kind == "onnx" else CODES))
     batch = typical_batch(task, proof, size=conditions.batch)
-    with tempfile.TemporaryDirectory() as scratch:
-        start, empty = _starters(manifest.kind, task, conditions, Path(scratch))
-        openers = partial(start, paths[0]), partial(start, paths[1])
-        with openers[0]() as before, openers[1]() as after:
-            scores, evidence = _score((before, after), task, proof, conditions, progress)
+    turns = None
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        judged, *others = _starters(manifest.kind, task, conditions, Path(scratch))
+        pair = Pair(judged.runtime, judged.start, paths=paths, stack=stack, fatal=True)
+        with ExitStack() as briefly:
+            shown = [
+                Pair(other.runtime, other.start, paths=paths, stack=briefly, fatal=False)
+                for other in others
+            ]
+            size = conditions.scoring_batch
+            runtimes, evidence = score_files(
+                [pair, *shown], task, proof=proof, batch_size=size, progress=progress
+            )
+        if pair.workers is not None:
             progress("latency", 0, 1)
-            latency = latency_turns((before, after), batch, seconds=conditions.seconds)
-        progress("memory", 0, 1)
-        memory = memory_turns(openers, batch, empty, rounds=conditions.memory_rounds)
+            latency = latency_turns(pair.workers, batch, seconds=conditions.seconds)
+            stack.close()
+            progress("memory", 0, 1)
+            openers = partial(judged.start, paths[0]), partial(judged.start, paths[1])
+            rounds = conditions.memory_rounds
+            turns = latency, memory_turns(openers, batch, judged.empty, rounds=rounds)
     single = typical_batch(task, proof, size=1) if manifest.kind == "onnx" else None
-    costs = [
-        _costs(latency.original, memory.original, conditions),
-        _costs(latency.artifact, memory.artifact, conditions),
-    ]
-    costs[1]["storage_bytes"] = (folder / PACKED).stat().st_size
-    sizes = [
-        _sizes(path, score, single).model_copy(update=cost)
-        for path, score, cost in zip(paths, scores, costs, strict=True)
-    ]
-    measurement = Measurement(
-        original=sizes[0],
-        artifact=sizes[1],
-        latency_ratio=ratio_bound(latency.ratios),
-        memory_ratio=ratio_bound(memory.ratios),
-    )
-    return measurement, evidence
+    scores = runtimes[0].original_score, runtimes[0].artifact_score
+    before, after = (_sizes(path, score, single) for path, score in zip(paths, scores, strict=True))
+    after = after.model_copy(update={"storage_bytes": (folder / PACKED).stat().st_size})
+    measurement = Measurement(original=before, artifact=after, runtimes=runtimes)
+    return _with_costs(measurement, turns, conditions), evidence
 
 
-def _starters(
-    kind: str, task: Task, conditions: Conditions, scratch: Path
-) -> tuple[Callable[[Path], Worker], tuple[Opener, Sequence[np.ndarray]]]:
-    """How to start a process with a file, and one with next to nothing to run."""
-    threads, timeout = conditions.stated_threads, conditions.timeout
+@dataclass(frozen=True)
+class _Starter:
+    """How to start processes of one runtime: with a file, and with next to nothing to run."""
+
+    runtime: str
+    start: Callable[[Path], Worker]
+    empty: tuple[Opener, Sequence[np.ndarray]]
+
+
+def _starters(kind: str, task: Task, conditions: Conditions, scratch: Path) -> tuple[_Starter, ...]:
+    """The runtime that is judged, then the others that are installed."""
+    limits: dict[str, Any] = {"threads": conditions.stated_threads, "timeout": conditions.timeout}
     empty = scratch / "empty.onnx"
-    if kind == "onnx":
-        start = partial(Worker, threads=threads, timeout=timeout)
-        return start, (partial(start, empty), write_one_addition(empty))
-    write_weights({}, {}, empty)
-    torch_start = partial(
-        TorchWorker, model=task.model, inputs=task.sample(1), threads=threads, timeout=timeout
+    if kind != "onnx":
+        if conditions.runtime != Conditions.runtime:
+            raise InputError(
+                f"only PyTorch can run an artifact without a graph, not {conditions.runtime}",
+                "leave the runtime out",
+            )
+        return (_torch_starter(task, empty, limits),)
+    nothing = write_one_addition(empty)
+    others = installed_runtimes() if conditions.compare else ()
+    return tuple(
+        _Starter(name, start, (partial(start, empty), nothing))
+        for name in dict.fromkeys((conditions.runtime, *others))
+        for start in [partial(Worker, runtime=name, **limits)]
     )
+
+
+def _torch_starter(task: Task, empty: Path, limits: dict[str, Any]) -> _Starter:
+    write_weights({}, {}, empty)
+    start = partial(TorchWorker, model=task.model, inputs=task.sample(1), **limits)
     one = torch.ones(1)
-    nothing = partial(torch_start, empty, model=nn.Identity(), inputs=one)
-    return torch_start, (nothing, [one.numpy()])
-
-
-def _score(
-    workers: tuple[Worker, Worker],
-    task: Task,
-    proof: Sequence[int],
-    conditions: Conditions,
-    progress: Progress,
-) -> tuple[tuple[float, float] | tuple[None, None], Evidence | None]:
-    """Runs both files over the proof examples; one batch is in memory at a time."""
-    if not len(proof):
-        return (None, None), None
-    metric: Metric | None = None
-    answers = _Answers()
-    place = output_place(task, proof)
-    batches, steps = task.batches(proof, conditions.scoring_batch), len(proof)
-    for done, (batch, outputs) in enumerate(_both(workers, batches, place)):
-        progress("measure", done * conditions.scoring_batch, steps)
-        metric = metric or task.resolve_metric(outputs[0])
-        answers.add(metric, batch, outputs, task)
-    if metric is None:
-        raise InternalError(f"the task made no batch of {len(proof)} proof examples")
-    evidence = answers.evidence(task.proof_hash(proof))
-    before, after = metric.aggregate(evidence.original), metric.aggregate(evidence.artifact)
-    return (float(before), float(after)), evidence
-
-
-def output_place(task: Task, proof: Sequence[int]) -> int:
-    """Which of the file's outputs is scored; read off one call of the model itself."""
-    first = next(iter(task.batches(proof[:1], 1)))
-    with evaluating(task.model), torch.no_grad():
-        return task.output_index(task.run(task.model, first.inputs))
-
-
-def _both(
-    workers: tuple[Worker, Worker], batches: Iterator[Batch], place: int
-) -> Iterator[tuple[Batch, tuple[Tensor, Tensor]]]:
-    for batch in batches:
-        arrays = flatten_inputs(batch.inputs)
-        before, after = (torch.from_numpy(worker.run(arrays)[place].copy()) for worker in workers)
-        yield batch, (before, after)
-
-
-class _Answers:
-    """Rows, classes and labels of both files, batch by batch."""
-
-    def __init__(self) -> None:
-        self._rows: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-        self._classes: tuple[list[np.ndarray | None], list[np.ndarray | None]] = ([], [])
-        self._labels: list[str | None] = []
-        self._indices: list[np.ndarray] = []
-        self._groups: list[np.ndarray] = []
-
-    def add(self, metric: Metric, batch: Batch, outputs: tuple[Tensor, Tensor], task: Task) -> None:
-        """Scores one batch of outputs of (original, artifact)."""
-        labelled = metric.reference == "targets"
-        targets = batch.targets if labelled else outputs[0]
-        for rows, classes, output in zip(self._rows, self._classes, outputs, strict=True):
-            rows.append(score_rows(metric, output, targets, mask=batch.mask))
-            classes.append(predicted_classes(output))
-        answered = self._classes[0][-1]
-        known: list[object] = [None] * len(batch)
-        if answered is not None:
-            known = list(batch.targets if labelled else answered)
-        self._labels += [task.label_text(label) for label in known]
-        self._indices.append(batch.indices)
-        self._groups.append(batch.groups)
-
-    def evidence(self, proof_hash: str) -> Evidence:
-        """Everything, in the order in which it was scored."""
-        classes = [_joined(part) for part in self._classes]
-        labels = [label for label in self._labels if label is not None]
-        return Evidence(
-            original=np.concatenate(self._rows[0]),
-            artifact=np.concatenate(self._rows[1]),
-            indices=np.concatenate(self._indices),
-            groups=np.concatenate(self._groups),
-            labels=tuple(labels) if len(labels) == len(self._labels) else None,
-            original_classes=classes[0],
-            artifact_classes=classes[1],
-            proof_hash=proof_hash,
-        )
-
-
-def _joined(parts: list[np.ndarray | None]) -> np.ndarray | None:
-    arrays = [part for part in parts if part is not None]
-    return np.concatenate(arrays) if len(arrays) == len(parts) else None
+    nothing = partial(start, empty, model=nn.Identity(), inputs=one)
+    return _Starter("pytorch", start, (nothing, [one.numpy()]))
 
 
 def typical_batch(task: Task, proof: Sequence[int], *, size: int) -> list[np.ndarray]:
@@ -243,17 +192,34 @@ def _sizes(path: Path, score: float | None, single: Sequence[np.ndarray] | None)
     return Sizes(
         storage_bytes=size,
         installed_bytes=size,
-        score=score if score is not None and np.isfinite(score) else None,
+        score=score,
         parameters=count_parameters(path),
         macs=None if single is None else count_macs(path, single),
     )
 
 
-def _costs(times: np.ndarray, peaks: np.ndarray, conditions: Conditions) -> dict[str, object]:
+def _with_costs(
+    measurement: Measurement, turns: tuple[Turns, Turns] | None, conditions: Conditions
+) -> Measurement:
+    """Latency and memory beside what is exact; nothing where the runtime cannot run the files."""
+    if turns is None:
+        return measurement
+    latency, memory = turns
+    costs = [
+        (latency.original, memory.original, measurement.original),
+        (latency.artifact, memory.artifact, measurement.artifact),
+    ]
+    before, after = (_costly(sizes, times, peaks, conditions) for times, peaks, sizes in costs)
+    return Measurement(
+        original=before,
+        artifact=after,
+        latency_ratio=ratio_bound(latency.ratios),
+        memory_ratio=ratio_bound(memory.ratios),
+        runtimes=measurement.runtimes,
+    )
+
+
+def _costly(sizes: Sizes, times: np.ndarray, peaks: np.ndarray, conditions: Conditions) -> Sizes:
     p50, p95 = percentiles(times)
-    return {
-        "latency_ms": Latency(
-            p50=p50, p95=p95, batch=conditions.batch, threads=conditions.stated_threads
-        ),
-        "memory_bytes": int(np.median(peaks)),
-    }
+    latency = Latency(p50=p50, p95=p95, batch=conditions.batch, threads=conditions.stated_threads)
+    return sizes.model_copy(update={"latency_ms": latency, "memory_bytes": int(np.median(peaks))})

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from lilliput.records import Drop, Report, VerdictWord
 from lilliput.stages import wording
+from lilliput.stages.runtime_rows import runtime_rows, runtime_title
 
 SYMBOLS: dict[VerdictWord, str] = {"proved": "✔", "unproved": "?", "missed": "✘"}
 _STYLES: dict[VerdictWord, str] = {
@@ -53,6 +54,8 @@ def _opening(report: Report, path: str) -> str:
         if limit.verdict == report.verdict
     ]
     stopped = f"{', '.join(titles[:-1])} and {titles[-1]}" if len(titles) > 1 else "".join(titles)
+    if report.runtimes and report.runtimes[0].problem:
+        return f"Do not ship {path}: {runtime_title(report.runtimes[0].name)} cannot run it."
     if report.verdict == "missed":
         return f"Do not ship {path}: {stopped or 'a limit'} missed."
     return f"{path} is not proved yet: {stopped} still open." if stopped else f"{path} is unproved."
@@ -110,6 +113,8 @@ def summary_table(report: Report, folder: Path | None = None) -> RenderableType:
     if report.limits:
         parts += [Text(), _limit_table(report)]
     parts += [Text(), _size_table(report)]
+    if len(report.runtimes) > 1:
+        parts += [Text(), _runtime_table(report)]
     if folder is not None:
         parts += [Text(), _paths(report, folder)]
     return Group(*parts)
@@ -137,6 +142,27 @@ def _size_table(report: Report) -> Table:
     for pair in wording.pairs(report):
         cells = (pair.title, pair.original_text, pair.artifact_text, wording.share(pair.ratio))
         table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _runtime_table(report: Report) -> Table:
+    table = Table(
+        *(
+            "runtime",
+            "computes in",
+            "original",
+            "compressed",
+            "largest difference",
+            "other answers",
+        ),
+        box=None,
+        pad_edge=False,
+    )
+    for row in runtime_rows(report):
+        cells = (row.title, row.precision, row.original, row.artifact, row.difference, row.changed)
+        table.add_row(
+            *(Text(cell) for cell in ((row.title, row.problem) if row.problem else cells))
+        )
     return table
 
 

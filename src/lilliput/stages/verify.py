@@ -8,6 +8,7 @@ import numpy as np
 
 from lilliput.batches import flatten_inputs
 from lilliput.coding import unpack
+from lilliput.environment import RuntimeName
 from lilliput.errors import ContainerError
 from lilliput.folders import CODES, PACKED, RUNNABLE, file_entry, read_manifest
 from lilliput.model.calls import run_with
@@ -58,6 +59,7 @@ def verify_answers(
     encodings: Mapping[str, Encoding],
     subset: Sequence[int],
     batch_size: int = 32,
+    runtime: RuntimeName = "onnxruntime",
 ) -> Fidelity:
     """How well the artifact, in the runtime's default session, answers as PyTorch does.
 
@@ -67,11 +69,12 @@ def verify_answers(
         encodings: Parameter -> what became of it.
         subset: Examples, by their places in the task; search examples.
         batch_size: Examples per call.
+        runtime: What opens an ONNX file.
     """
     replaced = {name: encoding.decode() for name, encoding in encodings.items()}
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        with _open(folder, task) as worker:
+        with _open(folder, task, runtime) as worker:
             for batch in task.batches(subset, batch_size):
                 raw = run_with(task.model, replaced, batch.inputs, run=task.run)
                 answer = worker.run(flatten_inputs(batch.inputs))[task.output_index(raw)]
@@ -80,7 +83,7 @@ def verify_answers(
     return fidelity(pairs())
 
 
-def _open(folder: Path, task: Task) -> Worker:
+def _open(folder: Path, task: Task, runtime: RuntimeName) -> Worker:
     if read_manifest(folder).kind == "onnx":
-        return Worker(folder / RUNNABLE)
+        return Worker(folder / RUNNABLE, runtime=runtime)
     return TorchWorker(folder / CODES, task.model, inputs=task.sample(1))
