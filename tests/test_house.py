@@ -32,11 +32,14 @@ FLOORS: dict[int, tuple[str, ...]] = {
     7: ("learning",),
     8: ("stages",),
     9: ("search",),
-    10: ("forms", "runs", "trials", "findings", "surveying", "verification", "pipeline"),
+    10: (
+        *("forms", "runs", "trials", "planning", "findings", "surveying", "verification"),
+        "pipeline",
+    ),
     11: ("cli",),
 }
 STAIRS = (0, 10)  # floors on which a later room may stand on an earlier one
-PLANNED = {"learning", "search"}
+PLANNED = {"learning"}
 VERBS = ("profile", "plan", "apply", "export", "measure", "judge", "report")
 
 BROAD_EXCEPTS = {

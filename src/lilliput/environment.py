@@ -1,5 +1,7 @@
 """What this machine is and what its runtimes can do."""
 
+import hashlib
+import json
 import os
 import platform
 import sys
@@ -112,6 +114,29 @@ def environment() -> dict[str, str]:
     }
     others = {name: v for name in RUNTIMES if (v := package_version(name)) is not None}
     return machine | versions() | others
+
+
+def fingerprint(**more: object) -> str:
+    """SHA-256 over what decides about times here: processor, cores, versions, and what is given.
+
+    Args:
+        more: Further facts, as JSON can hold them.
+    """
+    facts = environment() | {"runtimes": {name: package_version(name) for name in _RUNTIMES}} | more
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cache_folder() -> Path:
+    """Where measurements of this machine are kept; safe to delete at any time.
+
+    ``LILLIPUT_CACHE`` moves it; else it is the system's place for caches of this user.
+    """
+    if os.environ.get("LILLIPUT_CACHE"):
+        return Path(os.environ["LILLIPUT_CACHE"])
+    places = {"Darwin": "~/Library/Caches", "Windows": os.environ.get("LOCALAPPDATA", "~")}
+    base = places.get(platform.system(), os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return Path(base).expanduser() / "lilliput"
 
 
 def diagnosis() -> dict[str, Any]:

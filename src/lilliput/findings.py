@@ -8,7 +8,7 @@ from lilliput.budget import Budget
 from lilliput.environment import environment
 from lilliput.model.encodings import Encoding, Grid
 from lilliput.model.profiles import Profile
-from lilliput.records import Drop, Fidelity, Measurement, Plan, Report, SiteReport
+from lilliput.records import Drop, Fidelity, Measurement, Plan, Planning, Report, SiteReport
 from lilliput.runs import Run
 from lilliput.stages.export import Exported
 from lilliput.stages.judge import Judgement
@@ -23,6 +23,7 @@ class Findings:
     Attributes:
         profile: From `profile`.
         plan: From `plan`, or read from a file.
+        planning: How it was found; None where it was read.
         encodings: From `apply`.
         exported: From `export`.
         measurement: From `measure`.
@@ -43,6 +44,7 @@ class Findings:
     warnings: tuple[str, ...]
     trials: int = 0
     recentred: bool = False
+    planning: Planning | None = None
 
 
 def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Path) -> Report:
@@ -64,6 +66,7 @@ def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Pa
         reasons=found.judgement.reasons,
         warnings=found.warnings,
         plan=found.plan,
+        planning=found.planning,
         sites=_sites(found),
         splits={
             "calibration": len(run.split.calibration),

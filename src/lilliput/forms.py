@@ -90,6 +90,15 @@ class GraphForm:
         names = {name for fold in self.bindings.folds for name in fold.names}
         return Folding(whole, frozenset(names - self.sites.keys()))
 
+    @property
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """Site -> names of the nodes of the original's graph that read its weight."""
+        found: dict[str, tuple[str, ...]] = dict.fromkeys(self.sites, ())
+        for binding in self.bindings.found:
+            for name in {piece.parameter for piece in binding.pieces} & self.sites.keys():
+                found[name] += tuple(node for node, _ in binding.uses)
+        return found
+
     def completed(self, encodings: dict[str, Encoding]) -> dict[str, Encoding]:
         """Folded biases, rounded to half precision, come last."""
         return {**encodings, **half_precision_biases(self.bindings.folds)}

@@ -16,6 +16,7 @@ from lilliput.ledger import Look
 from lilliput.model.encodings import Encoding
 from lilliput.model.hashes import model_hash
 from lilliput.model.profiles import Profile
+from lilliput.planning import Planned, make_plan, with_predictions
 from lilliput.records import Fidelity, Plan, Report
 from lilliput.runs import Run, Settings, prepare
 from lilliput.stages.apply import check_fits
@@ -23,7 +24,7 @@ from lilliput.stages.export import Exported
 from lilliput.stages.forecast import Claim, forecast
 from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
 from lilliput.stages.measure import measure
-from lilliput.stages.plan import plan
+from lilliput.stages.option_table import OptionTable
 from lilliput.stages.profile import profile
 from lilliput.stages.recentre import Recentring
 from lilliput.stages.report import report
@@ -63,10 +64,9 @@ def compress(
         trials = _trials(run, known)
         settings.progress("plan", 0, 1)
         chosen = run.clock(
-            "plan",
-            lambda: plan(known, run.targets, evaluate=trials, seed=settings.seed),
+            "plan", lambda: make_plan(run, trials, table=OptionTable(known), scratch=Path(scratch))
         )
-        run.clock("apply", lambda: trials.encodings(chosen))
+        run.clock("apply", lambda: trials.encodings(chosen.plan))
         return _prove(run, trials, chosen, folder=folder, out=out)
 
 
@@ -103,7 +103,7 @@ def apply_plan(
         known = run.clock("profile", lambda: _profile(run))
         trials = _trials(run, known)
         run.clock("apply", lambda: trials.encodings(plan))
-        return _prove(run, trials, plan, folder=folder, out=out)
+        return _prove(run, trials, Planned(plan), folder=folder, out=out)
 
 
 def _tell_forecast(run: Run, out: Path) -> None:
@@ -140,9 +140,10 @@ def _trials(run: Run, known: Profile) -> Trials:
     )
 
 
-def _prove(run: Run, trials: Trials, plan: Plan, *, folder: Path, out: Path) -> Report:
+def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Path) -> Report:
     """Export, measure, judge, report: the same for every way to a plan."""
-    settings, known, encodings = run.settings, trials.profile, trials.encodings(plan)
+    settings, known, plan = run.settings, trials.profile, planned.plan
+    encodings = trials.encodings(plan)
     settings.progress("export", 0, 1)
     exported = run.clock("export", lambda: run.form.export(encodings, plan=plan, folder=folder))
     settings.progress("measure", 0, 1)
@@ -172,9 +173,11 @@ def _prove(run: Run, trials: Trials, plan: Plan, *, folder: Path, out: Path) -> 
     )
     run.check_untouched()
     drop = judgement.drop and with_summaries(judgement.drop, run.task.summary)
+    planning = with_predictions(planned, trials, measured=measurement.artifact)
     found = Findings(
         profile=known,
         plan=plan,
+        planning=planning,
         encodings=encodings,
         exported=exported,
         measurement=measurement,

@@ -59,6 +59,52 @@ class Plan(Record):
     seed: int = 0
 
 
+class Compared(Record):
+    """A plan that was tried while planning.
+
+    Attributes:
+        name: ``mixed``, or the technique that all sites got.
+        predicted: Damage in the currency.
+        divergence: Measured on search examples; None where the output was no number.
+    """
+
+    name: str
+    predicted: float | None
+    divergence: float | None
+
+
+class Prediction(Record):
+    """What was predicted of the chosen plan, and what was measured of it.
+
+    Attributes:
+        name: ``divergence`` (in the currency, on search examples), ``storage``, ``installed``,
+            ``memory`` (bytes) or ``latency`` (milliseconds).
+    """
+
+    name: str
+    predicted: float | None
+    measured: float | None
+
+
+class Planning(Record):
+    """How the plan was found.
+
+    Attributes:
+        stopped: Why planning ended, as the end of a sentence.
+        tried: How many plans were tried on search examples.
+        compared: The mixture and the uniform plans within the same limits.
+        predictions: Of the plan that was chosen.
+        pricing_error: Root mean square error of predicted latencies of the variants that were
+            measured, as a share; None where latency and memory were not priced.
+    """
+
+    stopped: str
+    tried: int = 0
+    compared: tuple[Compared, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+    pricing_error: float | None = None
+
+
 class FileEntry(Record):
     """A shipped file: its hash and its size."""
 
@@ -300,6 +346,7 @@ class Report(Record):
         reasons: Why the verdict is what it is, and what would settle an open one.
         warnings: What the reader should know before trusting the numbers.
         plan: What was done.
+        planning: How the plan was found, and how well it was predicted; None where it was given.
         sites: What became of each site, in the order of the model.
         splits: Name of a subset (``calibration``, ``search``, ``proof``) -> number of examples.
         looks: Name of a subset -> how often it was used.
@@ -325,6 +372,7 @@ class Report(Record):
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
     plan: Plan
+    planning: Planning | None = None
     sites: tuple[SiteReport, ...]
     splits: dict[str, int]
     looks: dict[str, int]

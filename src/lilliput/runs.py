@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from lilliput.task import Split, Task
 from lilliput.validation import check_task
 
 LEDGER = "lilliput-looks.json"
+PRICED = ("memory", "latency")
 T = TypeVar("T")
 
 
@@ -33,7 +34,7 @@ class Settings:
     Attributes:
         seed: Of everything random; same seed, same bytes.
         part: Compress only this submodule (qualified name); empty for the whole model.
-        arithmetic: ``float32``, ``int8``, or None: int8 where memory is limited.
+        arithmetic: ``float32``, ``int8``, or None: int8 where memory or latency is limited.
         conditions: How the artifact is measured.
         ledger: File that counts looks at proof sets; None means beside the output folder.
         force: Replace an output folder of ours.
@@ -103,6 +104,18 @@ class Run:
             installed=asked["installed"].resolve(size) if "installed" in asked else None,
             drop=self.allowed_drop[0] if self.allowed_drop else None,
         )
+
+    @property
+    def priced_limits(self) -> tuple[Limit, ...]:
+        """Limits that only files which were run can tell; none where PyTorch runs the weights."""
+        steer = isinstance(self.form, GraphForm)
+        return tuple(limit for limit in self.limits if steer and limit.name in PRICED)
+
+    def priced(self, memory: float, latency: float) -> Targets:
+        """The targets with memory and latency, given the original's bytes and milliseconds."""
+        original = {"memory": memory, "latency": latency}
+        found = {limit.name: limit.resolve(original[limit.name]) for limit in self.priced_limits}
+        return replace(self.targets, memory=found.get("memory"), latency=found.get("latency"))
 
     @property
     def allowed_drop(self) -> tuple[float, bool] | None:
@@ -195,7 +208,12 @@ def _graph(
 
 
 def _arithmetic(budget: Budget, settings: Settings) -> Arithmetic:
-    """Integer kernels where memory is limited: they keep a quarter of it."""
+    """Integer kernels where memory or latency is limited: they keep a quarter of it, and are fast.
+
+    The planner prices them like any other kernel, and leaves sites in floating point where integers
+    cost too much or gain nothing.
+    """
     if settings.arithmetic is not None:
         return settings.arithmetic
-    return "int8" if budget.limit("memory") is not None else "float32"
+    limited = any(limit.name in PRICED for limit in budget.limits)
+    return "int8" if limited else "float32"

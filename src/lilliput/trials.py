@@ -15,7 +15,7 @@ from lilliput.metrics import Metric, is_class_scores, score_rows
 from lilliput.model.calls import answer
 from lilliput.model.encodings import Encoding, decoded
 from lilliput.model.profiles import Profile
-from lilliput.records import Plan
+from lilliput.records import Plan, Step
 from lilliput.runtime.processes import Worker
 from lilliput.stages.apply import apply
 from lilliput.stages.mixing import Trial
@@ -23,6 +23,7 @@ from lilliput.stages.recentre import Recentring
 from lilliput.stages.scores import output_place
 from lilliput.statistics import Bound, drop_bound, is_binary, relative_drop_bound
 from lilliput.task import Task
+from lilliput.techniques import from_step
 from lilliput.tensor.divergence import divergence
 
 BATCH = 32
@@ -62,6 +63,9 @@ class Trials:
     meter: Callable[[Path], tuple[float, float]] | None = None
     asked: int = 0
     _last: tuple[str, dict[str, Encoding]] | None = None
+    _made: dict[str, tuple[tuple[Step, ...], dict[str, Encoding]]] = field(
+        default_factory=dict, init=False
+    )
     _sizes: dict[str, Trial] = field(default_factory=dict)
     _costs: dict[str, Trial] = field(default_factory=dict)
     _divergences: dict[str, float] = field(default_factory=dict)
@@ -71,11 +75,34 @@ class Trials:
         """What the plan turns the weights into; the last plan's are kept."""
         key = _key(plan)
         if self._last is None or self._last[0] != key:
-            encodings = apply(plan, self.profile)
+            encodings = self._applied(plan)
             if self.recentring is not None:
                 encodings = self.recentring(encodings)
             self._last = (key, self.form.completed(encodings))
         return self._last[1]
+
+    def _applied(self, plan: Plan) -> dict[str, Encoding]:
+        """`apply`, but sites that get the same steps as in the plan before keep what they became.
+
+        Plans that are tried one after the other differ in a few sites; what one site becomes does
+        not depend on the others.
+        """
+        if any(from_step(step).joint for step in plan.steps):
+            return apply(plan, self.profile)
+        wanted = _by_site(plan)
+        fresh = {
+            name for name, steps in wanted.items() if self._made.get(name, ((), {}))[0] != steps
+        }
+        steps = [
+            step.model_copy(update={"where": tuple(n for n in step.where if n in fresh)})
+            for step in plan.steps
+        ]
+        some = plan.model_copy(update={"steps": tuple(step for step in steps if step.where)})
+        found = apply(some, self.profile)
+        for name in fresh:
+            self._made[name] = wanted[name], {name: found[name]} if name in found else {}
+        made = [self._made[name][1] for name in wanted]
+        return {name: encoding for each in made for name, encoding in each.items()}
 
     def sizes(self, plan: Plan) -> Trial:
         """Bytes of the packed and of the runnable file, written to a scratch folder."""
@@ -186,6 +213,16 @@ def _shrunk(bound: Bound, accuracy: float) -> tuple[float, float]:
     weight = prior / (prior + noise)
     mean = weight * (bound.estimate or 0.0) + (1 - weight) * (2 * accuracy - 1) ** 2 * share
     return mean, float(np.sqrt(weight * noise))
+
+
+def _by_site(plan: Plan) -> dict[str, tuple[Step, ...]]:
+    """The steps of each parameter, in their order."""
+    found: dict[str, tuple[Step, ...]] = {}
+    for step in plan.steps:
+        for name in step.where:
+            alone = step.model_copy(update={"where": (name,)})
+            found[name] = (*found.get(name, ()), alone)
+    return found
 
 
 def _key(plan: Plan) -> str:

@@ -78,13 +78,14 @@ def memory_turns(
         empty: Starts a process with next to nothing, and what that is run on.
         rounds: How often; five are the fewest that allow a 95 % bound.
     """
-    own = min(_peak(*empty) for _ in range(3))
-    peaks = [[_peak(opener, arrays) for opener in openers] for _ in range(rounds)]
+    own = min(peak_resident_of(*empty) for _ in range(3))
+    peaks = [[peak_resident_of(opener, arrays) for opener in openers] for _ in range(rounds)]
     above = np.maximum(np.array(peaks, np.int64) - own, 1)  # (rounds, 2)
     return Turns(above[:, 0], above[:, 1])
 
 
-def _peak(opener: Opener, arrays: Sequence[np.ndarray]) -> int:
+def peak_resident_of(opener: Opener, arrays: Sequence[np.ndarray]) -> int:
+    """Peak of a fresh process that opened its file and ran it a few times, in bytes."""
     with opener() as worker:
         worker.milliseconds(arrays, _WARM_UP)
         return worker.peak_bytes()

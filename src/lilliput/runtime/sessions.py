@@ -9,7 +9,9 @@ from lilliput.errors import ContainerError
 _QUIET = 3  # errors only
 
 
-def default_session(path: Path | str | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+def default_session(
+    path: Path | str | bytes, threads: int = 0, *, trace: Path | None = None
+) -> onnxruntime.InferenceSession:
     """Opens an ONNX file in the runtime's default session.
 
     Nothing but the thread count and the log level is set: graph optimisations, fusions and memory
@@ -18,6 +20,7 @@ def default_session(path: Path | str | bytes, threads: int = 0) -> onnxruntime.I
     Args:
         path: The file, or its bytes.
         threads: Threads inside one operator; 0 leaves the choice to the runtime.
+        trace: Start of the name of a file for the runtime's profile; None for none.
 
     Raises:
         ContainerError: The runtime cannot open the file.
@@ -26,6 +29,9 @@ def default_session(path: Path | str | bytes, threads: int = 0) -> onnxruntime.I
     options.log_severity_level = _QUIET
     if threads:
         options.intra_op_num_threads = threads
+    if trace is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(trace)
     return session(path if isinstance(path, bytes) else str(path), options)
 
 

@@ -81,7 +81,10 @@ def _nearest(mixture: Mixture, evaluate: Try) -> tuple[Mixture, Plan]:
     """
     limited = [name for name, limit in zip(COSTS, mixture.limits, strict=True) if limit < np.inf]
     for name in limited:
-        trial = evaluate.costs(mixture.plan(mixture.least(name)))
+        plan = mixture.plan(mixture.least(name))
+        trial = evaluate.costs(plan)
+        if mixture.fits(trial):
+            return mixture, plan
         least, limit = (float(each[COSTS.index(name)]) for each in (trial.costs, mixture.limits))
         if least > limit:
             raise UnreachableError(FILES[name].format(limit, least), HINTS[name])

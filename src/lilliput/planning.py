@@ -1,0 +1,117 @@
+"""From a profile to the plan that is shipped: prices where they are needed, then the search."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lilliput.errors import InternalError
+from lilliput.forms import GraphForm
+from lilliput.records import Plan, Planning, Prediction, Sizes
+from lilliput.runs import Run
+from lilliput.runtime.bench import Bench
+from lilliput.search.improving import improve
+from lilliput.stages.measure import typical_batch
+from lilliput.stages.mixing import Mixture, Targets
+from lilliput.stages.option_table import OptionTable
+from lilliput.stages.plan import plan
+from lilliput.stages.price import Subject, price
+from lilliput.stages.prices import Prices
+from lilliput.trials import Trials
+
+ONE_TECHNIQUE = "the limits are used up, and for bytes alone one technique is best everywhere"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and how it was found.
+
+    Attributes:
+        plan: What to do.
+        planning: Why planning ended and what was tried; None where the plan was given.
+    """
+
+    plan: Plan
+    planning: Planning | None = None
+
+
+def make_plan(run: Run, trials: Trials, *, table: OptionTable, scratch: Path) -> Planned:
+    """The best plan inside the run's limits.
+
+    Args:
+        run: Limits, model, settings.
+        trials: Tries plans.
+        table: Options, shared by all plans of one profile.
+        scratch: An existing folder.
+
+    Raises:
+        UnreachableError: A limit is out of reach.
+    """
+    if not run.priced_limits:
+        return _for_bytes(run, trials, table, run.targets)
+    with _priced(run, trials, table, scratch) as (targets, prices):
+        found = improve(Mixture.of(table, targets, costs=prices, seed=run.settings.seed), trials)
+    planning = Planning(
+        stopped=found.stopped,
+        tried=found.tried,
+        compared=tuple(found.compared),
+        pricing_error=prices.error,
+    )
+    return Planned(found.plan, planning)
+
+
+def _for_bytes(run: Run, trials: Trials, table: OptionTable, targets: Targets) -> Planned:
+    chosen = plan(trials.profile, targets, evaluate=trials, table=table, seed=run.settings.seed)
+    return Planned(chosen, Planning(stopped=ONE_TECHNIQUE, tried=trials.asked))
+
+
+@contextmanager
+def _priced(
+    run: Run, trials: Trials, table: OptionTable, scratch: Path
+) -> Iterator[tuple[Targets, Prices]]:
+    """The limits in bytes and milliseconds of this machine, while plans can be metered."""
+    form, conditions = run.form, run.settings.conditions
+    if not isinstance(form, GraphForm):
+        raise InternalError("only graphs are priced")
+    arrays = typical_batch(run.task, run.split.proof, size=conditions.batch)
+    limited = tuple(limit.name for limit in run.limits if limit.name != "drop")
+    with Bench(run.original, arrays, scratch, conditions.threads) as bench:
+        subject = Subject(
+            profile=trials.profile,
+            candidates=table.candidates(limited),
+            readers=form.readers,
+            write=form.write,
+            label=form.arithmetic,
+        )
+        prices = run.clock(
+            "price",
+            lambda: price(subject, bench, seed=run.settings.seed, progress=run.settings.progress),
+        )
+
+        def meter(path: Path) -> tuple[float, float]:
+            memory, share = bench.measure(path)
+            return memory, share * prices.original_ms
+
+        trials.meter = meter
+        try:
+            yield run.priced(prices.original_bytes, prices.original_ms), prices
+        finally:
+            trials.meter = None
+
+
+def with_predictions(planned: Planned, trials: Trials, *, measured: Sizes) -> Planning | None:
+    """What was predicted of the plan beside what was measured of its files."""
+    if planned.planning is None:
+        return None
+    chosen = planned.plan
+    divergence = trials.divergence(chosen) if chosen.predicted_damage is not None else None
+    latency = None if measured.latency_ms is None else measured.latency_ms.p50
+    pairs = (
+        ("divergence", chosen.predicted_damage, divergence),
+        ("storage", chosen.predicted_storage_bytes, measured.storage_bytes),
+        ("installed", chosen.predicted_installed_bytes, measured.installed_bytes),
+        ("memory", chosen.predicted_memory_bytes, measured.memory_bytes),
+        ("latency", chosen.predicted_latency_ms, latency),
+    )
+    found = (Prediction(name=n, predicted=p, measured=m) for n, p, m in pairs if p is not None)
+    return planned.planning.model_copy(update={"predictions": tuple(found)})
