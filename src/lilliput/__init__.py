@@ -8,6 +8,7 @@ from lilliput.errors import LilliputError
 if TYPE_CHECKING:
     from lilliput.budget import Budget
     from lilliput.continuing import load
+    from lilliput.onnxtask import onnx_task
     from lilliput.pipeline import apply_plan, compress
     from lilliput.records import Plan, Report
     from lilliput.sources import arrays, images, load_weights, texts
@@ -27,6 +28,7 @@ __all__ = [
     "images",
     "load",
     "load_weights",
+    "onnx_task",
     "texts",
     "verify",
 ]
@@ -43,6 +45,7 @@ _LATER = {
     "images": "lilliput.sources",
     "load": "lilliput.continuing",
     "load_weights": "lilliput.sources",
+    "onnx_task": "lilliput.onnxtask",
     "texts": "lilliput.sources",
     "verify": "lilliput.verification",
 }

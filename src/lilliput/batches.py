@@ -1,7 +1,7 @@
 """Examples become batches: collating, padding, flattening, and the bytes that name an example."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -197,6 +197,16 @@ def summarize(value: Any) -> str:
     return f"{' x '.join(str(size) for size in array.shape)} numbers{extent}"
 
 
+def at_most(collate: Callable[..., Any] | None, size: int) -> int:
+    """A batch size, or the most examples that the collate function takes: its ``most``."""
+    return min(size, getattr(collate, "most", None) or size)
+
+
+def pads(collate: Callable[..., Any] | None) -> bool:
+    """Whether a collate function takes unequal shapes: its ``pads``, by default yes."""
+    return collate is not None and bool(getattr(collate, "pads", True))
+
+
 def windows(examples: Iterable[Example], batch_size: int) -> Iterator[list[Example]]:
     """Stretches of whole batches that fit in memory, within which examples may be sorted."""
     window: list[Example] = []
@@ -266,3 +276,10 @@ def _chunks(value: Any) -> Iterator[bytes]:
             f"the bytes of a {type(value).__name__} are not known, so examples cannot be split",
             "give tensors, arrays, numbers or text, or a method fingerprint(index) -> bytes",
         )
+
+
+def group_number(group: Hashable) -> int:
+    """A stable 63-bit number of a group."""
+    if isinstance(group, int):
+        return int(group)
+    return int.from_bytes(hashlib.sha256(repr(group).encode()).digest()[:8], "little") >> 1

@@ -53,6 +53,11 @@ def load(folder: Path | str, *, model: _Model) -> _Model:
     folder = Path(folder)
     manifest = read_manifest(folder)
     path = folder / WEIGHTS
+    if manifest.kind == "onnx" and WEIGHTS not in manifest.files:
+        raise CheckpointError(
+            f"{folder} was made from an ONNX file and holds no weights for PyTorch",
+            "run its model.onnx; or compress the PyTorch model itself",
+        )
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:

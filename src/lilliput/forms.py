@@ -64,17 +64,19 @@ class GraphForm:
         sites: The model's sites.
         model: The user's model.
         arithmetic: How the artifact computes.
+        baseline: The ONNX file that the user came with; None where the model was exported.
     """
 
     bindings: Bindings
     sites: Mapping[str, Site]
     model: nn.Module
     arithmetic: Arithmetic = "float32"
+    baseline: Path | None = None
 
     @property
     def original(self) -> Path:
-        """The original's ONNX export."""
-        return self.bindings.original.path
+        """The user's own ONNX file, or the original's export."""
+        return self.baseline or self.bindings.original.path
 
     @property
     def folding(self) -> Folding:
@@ -126,7 +128,7 @@ class GraphForm:
         return export(
             self.bindings,
             encodings,
-            model=self.model,
+            model=self.model if self.baseline is None else None,
             plan=plan,
             folder=folder,
             arithmetic=self.arithmetic,

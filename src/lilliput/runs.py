@@ -17,6 +17,8 @@ from lilliput.progress import Progress, unseen
 from lilliput.runtime.onnx_bind import bind
 from lilliput.runtime.onnx_encode import Arithmetic
 from lilliput.runtime.onnx_export import export_original
+from lilliput.runtime.onnx_inventory import bind_onnx, capture_onnx
+from lilliput.runtime.onnx_module import OnnxModule
 from lilliput.stages.measure import Conditions
 from lilliput.stages.mixing import Targets
 from lilliput.task import Split, Task
@@ -173,6 +175,8 @@ def _captured(
     task: Task, budget: Budget, settings: Settings, scratch: Path
 ) -> tuple[Capture, Form, tuple[str, ...]]:
     """The model as a graph where that is possible, else as weights that PyTorch runs."""
+    if isinstance(task.model, OnnxModule):
+        return _onnx(task, task.model, budget, settings, scratch)
     try:
         return _graph(task, budget, settings, scratch)
     except CaptureError as error:
@@ -204,6 +208,21 @@ def _graph(
     state = {name: value.detach() for name, value in task.model.named_parameters()}
     bindings = bind(exported, captured.sites, state)
     form = GraphForm(bindings, captured.sites, task.model, _arithmetic(budget, settings))
+    return captured, form, captured.warnings
+
+
+def _onnx(
+    task: Task, module: OnnxModule, budget: Budget, settings: Settings, scratch: Path
+) -> tuple[Capture, Form, tuple[str, ...]]:
+    """An ONNX file is its own graph; what it was before the edits is the baseline."""
+    if settings.part:
+        raise CaptureError("an ONNX file has no parts", "leave part out")
+    settings.progress("read the graph", 1, 3)
+    captured = capture_onnx(module, task.sample(1))
+    bindings = bind_onnx(module, scratch / "simplified.onnx")
+    arithmetic = _arithmetic(budget, settings)
+    baseline = module.baseline_in(scratch)
+    form = GraphForm(bindings, captured.sites, module, arithmetic, baseline)
     return captured, form, captured.warnings
 
 

@@ -16,6 +16,7 @@ from lilliput.batches import (
     Examples,
     Inputs,
     as_inputs,
+    at_most,
     call,
     collate_inputs,
     collate_targets,
@@ -23,12 +24,21 @@ from lilliput.batches import (
     digest,
     flatten_inputs,
     flatten_tensors,
+    group_number,
+    pads,
     shapes,
     summarize,
     windows,
 )
 from lilliput.errors import TaskError
-from lilliput.metrics import Agreement, Cosine, Metric, is_class_scores, metric_by_name
+from lilliput.metrics import (
+    METRIC_PARTS,
+    Agreement,
+    Cosine,
+    Metric,
+    is_class_scores,
+    metric_by_name,
+)
 from lilliput.outputs import pick_output
 from lilliput.splits import SUBSETS, Split, SubsetName, connected, default_sizes, split_components
 from lilliput.usercode import users_code
@@ -54,7 +64,8 @@ class Task:
             its outputs are class scores (N, C >= 2), else cosine.
         collate: A list of N inputs -> a batch: tensor, tuple or dict of tensors, batch first. By
             default inputs are stacked; unequal lengths are padded with 0 where there is a mask,
-            and otherwise never share a batch.
+            and otherwise never share a batch. Its attribute ``pads`` (if False, it is given equal
+            shapes only) and ``most`` (examples in a batch) are heeded.
         train: Training examples of the same form, for techniques that train.
         loss: (outputs, targets) -> scalar tensor, for techniques that train.
         group: Callable example -> hashable, or one hashable per example: examples of one group
@@ -115,11 +126,11 @@ class Task:
         for label in ("examples", "train", *SUBSETS):
             _check_sequence(label, getattr(self, label))
         if self.metric is not None and not isinstance(self.metric, str):
-            lacking = [name for name in _METRIC_PARTS if not hasattr(self.metric, name)]
+            lacking = [name for name in METRIC_PARTS if not hasattr(self.metric, name)]
             if lacking:
                 raise TaskError(
                     f"metric {type(self.metric).__name__} has no {', '.join(lacking)}",
-                    f"a metric has {', '.join(_METRIC_PARTS)}; or give one of the names",
+                    f"a metric has {', '.join(METRIC_PARTS)}; or give one of the names",
                 )
         for label in ("calibration_size", "search_size", "proof_size"):
             size = getattr(self, label)
@@ -177,9 +188,9 @@ class Task:
 
     def batches(self, subset: Sequence[int], batch_size: int) -> Iterator[Batch]:
         """Batches of a subset in a fixed order, inputs of similar length together."""
+        batch_size = at_most(self.collate, batch_size)
         for window in windows((self.example(i) for i in subset), batch_size):
-            pads = self.collate is not None or self._mask_key(window[0].input) is not None
-            for batch in cut(window, batch_size, pads=pads):
+            for batch in cut(window, batch_size, pads=self._pads(window[0].input)):
                 yield self.batch(batch)
 
     def batch(self, examples: Sequence[Example]) -> Batch:
@@ -191,7 +202,7 @@ class Task:
             inputs=collated,
             targets=collate_targets([example.target for example in examples]),
             indices=np.array([example.index for example in examples], dtype=np.int64),
-            groups=np.array([_group_number(e.group) for e in examples], dtype=np.int64),
+            groups=np.array([group_number(e.group) for e in examples], dtype=np.int64),
             mask=self.mask_of(collated),
         )
 
@@ -207,8 +218,8 @@ class Task:
         some = [self.example(i) for i in range(min(len(self), max(count, 8)))]
         some.sort(key=lambda example: shapes(example.input), reverse=True)
         first = [some[i % len(some)] for i in range(count)]
-        pads = self.collate is not None or self._mask_key(first[0].input) is not None
-        if not pads and len({shapes(example.input) for example in first}) > 1:
+        first = first[: at_most(self.collate, count)]
+        if not self._pads(first[0].input) and len({shapes(example.input) for example in first}) > 1:
             first = first[:1] * count
         return self.batch(first).inputs
 
@@ -351,6 +362,10 @@ class Task:
     def _without(self, indices: Sequence[int] | None, taken: set[bytes]) -> tuple[int, ...]:
         return tuple(i for i in indices or () if self.fingerprint(i) not in taken)
 
+    def _pads(self, value: Any) -> bool:
+        """Whether examples of unequal shapes may share a batch."""
+        return pads(self.collate) if self.collate else self._mask_key(value) is not None
+
     def _mask_key(self, inputs: Inputs) -> Any:
         if isinstance(self.mask, int):
             if not isinstance(inputs, tuple) or not 0 <= self.mask < len(inputs):
@@ -377,7 +392,6 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-_METRIC_PARTS = ("name", "higher_is_better", "range", "reference", "rows", "aggregate")
 _MODEL_HINT = "a state dict needs its class: load_weights(Net(), path)"
 
 
@@ -389,10 +403,3 @@ def _check_sequence(label: str, value: Any) -> None:
             f"{label} must have a length and be indexed by number, got {type(value).__name__}",
             "a list works; turn an iterator into list(...)",
         )
-
-
-def _group_number(group: Hashable) -> int:
-    """A stable 63-bit number of a group."""
-    if isinstance(group, int):
-        return int(group)
-    return int.from_bytes(hashlib.sha256(repr(group).encode()).digest()[:8], "little") >> 1

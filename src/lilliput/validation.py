@@ -30,7 +30,7 @@ def check_task(task: Task, *, most: int = 64) -> Metric | None:
     check_weights(task.model)
     with evaluating(task.model):
         first = task.sample(1)
-        count = len(flatten_tensors(first)[0])
+        count = 1 if len(task) else len(flatten_tensors(first)[0])
         _check_output(_forward(task, first, count=count), count)
         metric: Metric | None = None
         if not len(task):

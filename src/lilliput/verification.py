@@ -15,6 +15,7 @@ from lilliput.model.hashes import model_hash
 from lilliput.records import Artifact, Report
 from lilliput.runs import LEDGER, Settings
 from lilliput.runtime.onnx_export import export_original
+from lilliput.runtime.onnx_module import OnnxModule
 from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
 from lilliput.stages.measure import measure
 from lilliput.stages.report import read_report
@@ -128,6 +129,8 @@ def _all_prove(task: Task) -> Task:
 
 def _original(task: Task, manifest: Artifact, scratch: Path) -> Path:
     path = scratch / "original.onnx"
+    if isinstance(task.model, OnnxModule):
+        return task.model.baseline_in(scratch)
     if manifest.kind == "torch":
         return WeightsForm.of(task.model, path).original
     dynamic: dict[str | int, tuple[int, ...]] = {

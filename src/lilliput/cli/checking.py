@@ -37,7 +37,7 @@ def verify(
 
     Args:
         out: Folder that compress wrote.
-        target: A task file (task.py), a Hugging Face folder, or FILE.py:NAME.
+        target: A task file (task.py), a Hugging Face folder, FILE.py:NAME, or an ONNX file.
     """
     if target is None and task != NO_NEW_TASK:
         raise InputError("options of a task need a task", "lilliput verify OUT TARGET --data NEW")
@@ -48,7 +48,6 @@ def verify(
     with screen.working():
         screen.progress("load", 0, 1)
         from lilliput.runs import Settings
-        from lilliput.sources import task_to_verify
         from lilliput.verification import verify as run_verify
 
         settings = Settings(
@@ -58,7 +57,7 @@ def verify(
             said=screen.said,
             progress=screen.progress,
         )
-        known, new = task_to_verify(task.arguments(target))
+        known, new = task.task_to_verify(target)
         report = run_verify(out, known, fresh=task.fresh or new, settings=settings, **most)
     return show_report(screen, report, out)
 

@@ -39,7 +39,7 @@ def compress(
     """Make a model fit, and prove what that cost.
 
     Args:
-        target: A task file (task.py), a Hugging Face folder, or FILE.py:NAME.
+        target: A task file (task.py), a Hugging Face folder, FILE.py:NAME, or an ONNX file.
     """
     screen = Screen(as_json=folder.as_json)
     with screen.working():
@@ -67,7 +67,7 @@ def apply(
 
     Args:
         plan: The plan.toml of an earlier run.
-        target: A task file (task.py), a Hugging Face folder, or FILE.py:NAME.
+        target: A task file (task.py), a Hugging Face folder, FILE.py:NAME, or an ONNX file.
     """
     screen = Screen(as_json=folder.as_json)
     with screen.working():

@@ -52,11 +52,12 @@ class TaskOptions:
     images: str | None = None
     """Folder of images; a sub-folder is a label."""
     data: str | None = None
-    """Arrays (.npz) named inputs and, where there are any, targets."""
+    """Arrays (.npz) named inputs, or by the names of an ONNX file's inputs; and targets, if any."""
     weights: str | None = None
     """File of weights (.pt, .safetensors) for FILE.py:NAME; nothing is unpickled."""
     metric: str | None = None
-    """Name of a metric; else accuracy with labels, agreement with the original without."""
+    """Name of a metric, or FILE.py:NAME; else accuracy with labels, agreement with the original
+    without."""
     shape: str | None = None
     """Without any data, the shape of one input: 3x224x224, int64:16."""
     size: int | None = None
@@ -80,9 +81,21 @@ class TaskOptions:
 
     def task(self, target: str) -> "Task":
         """The task they describe."""
+        if Path(target).suffix.lower() == ".onnx":
+            from lilliput.onnxtask import onnx_task_from_arguments
+
+            return onnx_task_from_arguments(self.arguments(target))
         from lilliput.sources import task_from_arguments
 
         return task_from_arguments(self.arguments(target))
+
+    def task_to_verify(self, target: str) -> tuple["Task", bool]:
+        """The task they describe, and whether all its examples are new to it."""
+        if Path(target).suffix.lower() == ".onnx":
+            return self.task(target), False
+        from lilliput.sources import task_to_verify
+
+        return task_to_verify(self.arguments(target))
 
 
 @Parameter(name="*", group=LIMITS)

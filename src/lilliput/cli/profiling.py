@@ -25,7 +25,7 @@ def profile(
     """Show every weight that can change: its bytes, multiply-adds and sensitivity.
 
     Args:
-        target: A task file (task.py), a Hugging Face folder, or FILE.py:NAME.
+        target: A task file (task.py), a Hugging Face folder, FILE.py:NAME, or an ONNX file.
     """
     screen = Screen(as_json=as_json)
     with screen.working():

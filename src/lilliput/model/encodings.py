@@ -35,7 +35,8 @@ class Grid:
         column_steps: Positive factor per column, (in,), float32; None means ones.
         shape: Shape of the parameter.
         transposed: True where the parameter is stored (in, out), so that its matrix view is the
-            transpose of ``parameter.reshape(in, -1)``; otherwise it is ``parameter.reshape(out, -1)``.
+            transpose of ``parameter.reshape(in, -1)``; otherwise the view is
+            ``parameter.reshape(out, -1)``.
         clipped: Number of codes that did not fit the code type and were clipped.
     """
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lilliput.model.moments import Moments
 from lilliput.model.sites import Site
-from lilliput.tensor.allocation import Spectrum, water_filling_bits
+from lilliput.tensor.allocation import Spectrum, spectrum, water_filling_bits
 from lilliput.tensor.feedback import RowFactor, row_factor
 from lilliput.tensor.second_order import inverse_factor, layer_damage, two_sided_damage
 
@@ -167,8 +167,8 @@ class Profile:
             return None
         key = known.second.data_ptr()
         if key not in self.spectra:
-            self.spectra[key] = torch.linalg.eigh(known.second[0])
-        rows = known.weights if known.output is None else torch.linalg.eigh(known.output)
+            self.spectra[key] = spectrum(known.second[0])
+        rows = known.weights if known.output is None else spectrum(known.output)
         return water_filling_bits(weight, damage, columns=self.spectra[key], rows=rows)
 
 

@@ -1,10 +1,12 @@
 """Small edits of an ONNX graph: a new node, a new constant, another source for an input."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+
+from lilliput.runtime.onnx_passes import inner_graphs
 
 Use = tuple[str, int]  # name of a node, position of an input
 
@@ -14,8 +16,9 @@ class Editor:
 
     def __init__(self, graph: ir.Graph) -> None:
         self.graph = graph
-        self.nodes = {node.name or "": node for node in graph}
+        self.nodes = {node.name or "": node for node in graph.all_nodes()}
         self.originals = dict(graph.initializers)
+        self._tops = {name: node for node in graph for name in _names_within(node)}
         self._ranks = {node.name or "": rank for rank, node in enumerate(graph)}
 
     def node(
@@ -25,11 +28,11 @@ class Editor:
         inputs: list[ir.Value],
         attributes: Mapping[str, Any] | None = None,
     ) -> ir.Value:
-        """The output of a new node, inserted before another one."""
+        """The output of a new node, inserted before another one, in the graph of that one."""
         name = _fresh(f"{inputs[0].name}_{operator}", self.nodes)
         node = ir.node(operator, inputs, dict(attributes or {}), name=name)
         node.outputs[0].name = name
-        self.graph.insert_before(before, node)
+        (before.graph or self.graph).insert_before(before, node)
         self.nodes[name] = node
         return node.outputs[0]
 
@@ -47,8 +50,9 @@ class Editor:
         return value
 
     def first(self, uses: Iterable[Use]) -> ir.Node:
-        """The earliest of the nodes of the unedited graph that are named."""
-        return self.nodes[min((name for name, _ in uses), key=self._ranks.__getitem__)]
+        """The earliest node of the unedited graph that is named, or holds one in a branch."""
+        tops = {self._tops[name].name or "": self._tops[name] for name, _ in uses}
+        return tops[min(tops, key=self._ranks.__getitem__)]
 
     def connect(self, uses: Iterable[Use], value: ir.Value) -> None:
         """Lets these inputs read `value`."""
@@ -58,7 +62,14 @@ class Editor:
     def substitute(self, node: ir.Node, value: ir.Value) -> None:
         """Puts `value` in the place of a node's only output and removes the node."""
         ir.convenience.replace_all_uses_with(node.outputs[0], value, replace_graph_outputs=True)
-        self.graph.remove(node, safe=True)
+        (node.graph or self.graph).remove(node, safe=True)
+
+
+def _names_within(node: ir.Node) -> Iterator[str]:
+    """Names of a node and of all nodes in its branches."""
+    yield node.name or ""
+    for graph in inner_graphs(node):
+        yield from (inner.name or "" for inner in graph.all_nodes())
 
 
 def _fresh(stem: str, taken: Mapping[str, object]) -> str:

@@ -17,7 +17,7 @@ from lilliput.model.sites import Site
 from lilliput.model.sums import rows_of
 from lilliput.model.uses import Use
 from lilliput.runtime.onnx_bind import Binding, Bindings, Piece
-from lilliput.runtime.onnx_clean import save
+from lilliput.runtime.onnx_clean import array_of, save
 from lilliput.runtime.onnx_export import OnnxModel
 from lilliput.runtime.onnx_module import OnnxModule
 from lilliput.runtime.onnx_passes import parents
@@ -26,7 +26,9 @@ from lilliput.runtime.onnx_reads import Reading, readings
 WORTH_A_WARNING = 4096  # weights
 
 
-def capture_onnx(module: OnnxModule, inputs: Mapping[str, Tensor], *, smallest: int = 256) -> Capture:
+def capture_onnx(
+    module: OnnxModule, inputs: Mapping[str, Tensor], *, smallest: int = 256
+) -> Capture:
     """Lists the sites of an ONNX graph, with multiply-adds counted on real inputs.
 
     Args:
@@ -115,7 +117,8 @@ def _macs(use: Use, reading: Reading, source: Tensor) -> int:
 def _geometry(node: ir.Node, kernel: Sequence[int], source: Tensor | None) -> Geometry:
     dims = len(kernel)
     settings = {
-        name: tuple(node.attributes.get_ints(name, (1,) * dims)) for name in ("strides", "dilations")
+        name: tuple(node.attributes.get_ints(name, (1,) * dims))
+        for name in ("strides", "dilations")
     }
     pads = tuple(node.attributes.get_ints("pads", (0,) * 2 * dims))
     padding = tuple(zip(pads[:dims], pads[dims:], strict=True))
@@ -165,7 +168,7 @@ def bind_onnx(module: OnnxModule, path: Path) -> Bindings:
     found = []
     for parameter, initializer in module.initializers.items():
         value = module.onnx.graph.initializers[initializer]
-        shape = tuple(int(size) for size in value.const_value.shape)  # type: ignore[union-attr]
+        shape = array_of(value).shape
         places = tuple((use.node.name or "", use.idx) for use in value.uses())
         found.append(Binding(initializer, shape, (Piece(parameter, shape),), places))
     original = OnnxModel(path, tuple(port.name for port in module.ports), module.outputs, {})

@@ -1,5 +1,6 @@
 """From a parameter's own layout to that of the initializer which holds it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -76,8 +77,15 @@ def decoded(encoding: Encoding) -> np.ndarray:
 
 
 def _axes_unclear(grid: Grid | Codebook) -> bool:
-    """Rows of the matrix view must be one axis of the parameter for steps to have an axis."""
-    return grid.codes.shape[0] != grid.shape[1 if grid.transposed else 0]
+    """Rows of the matrix view must be whole axes of the parameter for steps to have a place."""
+    return _first_axes(grid) is None
+
+
+def _first_axes(grid: Grid | Codebook) -> int | None:
+    """How many axes of the parameter hold the rows (columns, where it is stored transposed)."""
+    wanted = grid.codes.shape[1 if grid.transposed else 0]
+    sizes = (math.prod(grid.shape[:axes]) for axes in range(1, len(grid.shape)))
+    return next((axes for axes, size in enumerate(sizes, 1) if size == wanted), None)
 
 
 def _whole(binding: Binding, piece: Piece, grid: Grid | Codebook) -> Stored:
@@ -114,15 +122,15 @@ def _parameter_shaped(
     piece: Piece, grid: Grid | Codebook
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Codes in the parameter's shape; row and column steps that broadcast over it."""
-    axis = 1 if grid.transposed else 0
+    axes = _first_axes(grid) or 1
     codes = grid.codes.numpy()
     codes = (codes.T if grid.transposed else codes).reshape(grid.shape)
     ones = [1] * len(grid.shape)
-    rows = grid.row_steps.float().numpy().reshape([*ones[:axis], -1, *ones[axis + 1 :]])
+    first, last = [*grid.shape[:axes], *ones[axes:]], [*ones[:axes], *grid.shape[axes:]]
+    rows = grid.row_steps.float().numpy().reshape(last if grid.transposed else first)
     columns = None
     if isinstance(grid, Grid) and grid.column_steps is not None:
-        shape = [*grid.shape[:axis], 1, *grid.shape[axis + 1 :]]
-        columns = grid.column_steps.float().numpy().reshape(shape)
+        columns = grid.column_steps.float().numpy().reshape(first if grid.transposed else last)
     if piece.factor is None:
         return codes, rows, columns
     if piece.factor.shape == rows.shape:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from lilliput.errors import TaskError
-from lilliput.runtime.onnx_clean import array_of
+from lilliput.runtime.onnx_clean import array_of, save
 from lilliput.runtime.onnx_ports import Port, apart, ports_of
+from lilliput.runtime.onnx_read import OnnxFile
 from lilliput.runtime.onnx_reads import Tap, taps_of
 from lilliput.runtime.onnx_taps import tapped
-from lilliput.runtime.sessions import default_session
+from lilliput.runtime.sessions import default_session, run_session
 
 _WEIGHT_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 _SETTINGS = frozenset({"Resize", "Upsample", "Clip", "Pad", "Range", "OneHot", "Dropout"})
@@ -54,7 +55,7 @@ class OnnxModule(nn.Module):
 
     Args:
         model: The graph, its weights as initializers.
-        baseline: The file as it was found, self-contained.
+        file: As it was read.
         notes: What the user should know about it.
 
     Raises:
@@ -62,11 +63,11 @@ class OnnxModule(nn.Module):
         TaskError: An input or output that is no tensor of numbers.
     """
 
-    def __init__(self, model: ir.Model, *, baseline: Path, notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, model: ir.Model, *, file: OnnxFile, notes: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.onnx = model
-        self.baseline = baseline
-        self.notes = notes
+        self.notes = (*file.notes, *notes)
+        self._file = file
         self.ports: tuple[Port, ...] = ports_of(model)
         self.outputs = tuple(value.name or "" for value in model.graph.outputs)
         self._slots = tuple(self._adopt(name) for name in weights_of_graph(model))
@@ -89,7 +90,7 @@ class OnnxModule(nn.Module):
             args: Inputs in the graph's order.
             inputs: Inputs by name.
         """
-        answers = self._session.run(None, self._feed(args, inputs))
+        answers = run_session(self._session, self._feed(args, inputs))
         return {
             name: torch.from_numpy(np.asarray(answer))
             for name, answer in zip(self.outputs, answers, strict=True)
@@ -111,8 +112,16 @@ class OnnxModule(nn.Module):
         for example in apart(self.ports, whole):
             feed = {name: value.numpy() for name, value in example.items()}
             answers = session.run(feed)
-            values = {name: tap.value({**feed, **answers}) for name, tap in taps.items()}
+            values = {name: tap.value(answers) for name, tap in taps.items()}
             yield example, {n: torch.from_numpy(v) for n, v in values.items() if v is not None}
+
+    def baseline_in(self, folder: Path) -> Path:
+        """The file as the user has it; with its external data put in, where it has any."""
+        if self._file.self_contained:
+            return self._file.path
+        path = folder / "original.onnx"
+        save(self._file.model, path)
+        return path
 
     def _adopt(self, name: str) -> Slot:
         array = array_of(self.onnx.graph.initializers[name])
@@ -152,8 +161,9 @@ class OnnxModule(nn.Module):
 
 
 def weights_of_graph(model: ir.Model) -> list[str]:
-    """Initializers that are weights, in the order of the file."""
-    return [
+    """Initializers that are weights, in the order in which they are first read."""
+    ranks = {id(node): rank for rank, node in enumerate(model.graph.all_nodes())}
+    found = [
         name
         for name, value in model.graph.initializers.items()
         if value.dtype in _WEIGHT_TYPES
@@ -164,6 +174,8 @@ def weights_of_graph(model: ir.Model) -> list[str]:
         and not value.is_graph_output()
         and not any(use.node.op_type in _SETTINGS and use.idx > 0 for use in value.uses())
     ]
+    weights = model.graph.initializers
+    return sorted(found, key=lambda name: min(ranks[id(use.node)] for use in weights[name].uses()))
 
 
 def _exposed(model: ir.Model, names: list[str]) -> bytes:

@@ -87,8 +87,8 @@ class Port:
 def ports_of(model: ir.Model) -> tuple[Port, ...]:
     """The inputs of a graph in its order, initializers left out.
 
-    The batch is the first axis of the first input; in other inputs the axis of the same name or,
-    without names, the first one that fits.
+    The batch is the first axis of the first input; in other inputs the axis of the same name, else
+    the first that varies too (or, where the batch is fixed at 1, the first of that size).
 
     Raises:
         TaskError: An input that is no tensor of numbers.
@@ -123,9 +123,8 @@ def _batch_axis(value: ir.Value, lead: ir.Value, sizes: tuple[int | None, ...]) 
     names = [str(dim) for dim in value.shape or ()]
     if isinstance(wanted, ir.SymbolicDim) and wanted.value and wanted.value in names:
         return names.index(wanted.value)
-    if isinstance(wanted, int) and wanted == 1:
-        return sizes.index(1) if 1 in sizes else None
-    return 0 if sizes[0] is None else None
+    size = wanted if isinstance(wanted, int) and wanted == 1 else None
+    return sizes.index(size) if size in sizes else None
 
 
 @dataclass(frozen=True)
@@ -143,6 +142,7 @@ class Collate:
     pads: bool = False
 
     def __call__(self, examples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
+        """Inputs by name; what has no batch axis is taken from the first example."""
         return {port.name: self._joined(port, examples) for port in self.ports}
 
     def _joined(self, port: Port, examples: Sequence[Mapping[str, np.ndarray]]) -> Tensor:

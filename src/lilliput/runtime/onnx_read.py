@@ -54,7 +54,9 @@ def read_onnx(path: str | Path) -> OnnxFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ContainerError(f"cannot read {path}: {error.strerror}", "is the path right?") from error
+        raise ContainerError(
+            f"cannot read {path}: {error.strerror}", "is the path right?"
+        ) from error
     tensors = find_tensors(memoryview(data))
     apart = outside(tensors, path.parent)
     try:
@@ -96,7 +98,7 @@ def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     found = list(graph.node)
     for node in graph.node:
         for attribute in node.attribute:
-            for inner in ([attribute.g] if attribute.HasField("g") else attribute.graphs):
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 found += _nodes(inner)
     return found
 
@@ -104,7 +106,7 @@ def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
 def opset_of(proto: onnx.ModelProto) -> int:
     """Version of the standard operator set; the newest where the file uses others only."""
     versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
-    return versions[0] if versions else onnx.defs.onnx_opset_version()
+    return int(versions[0] if versions else onnx.defs.onnx_opset_version())
 
 
 def _notes(model: ir.Model) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from lilliput.model.reads import Operation
 from lilliput.model.sites import Kind
+from lilliput.runtime.onnx_clean import array_of
 from lilliput.runtime.onnx_passes import parents
 
 _VIEWS = frozenset({"Transpose", "Cast"})
@@ -91,8 +92,7 @@ def readings(
     weight: ir.Value, owners: Mapping[int, ir.Node]
 ) -> Iterator[Reading | tuple[str, str]]:
     """Every place that reads a weight, or an operator that cannot be understood and why."""
-    shape = tuple(int(size) for size in weight.const_value.shape)  # type: ignore[union-attr]
-    yield from _readings(weight, shape, owners, turned=False)
+    yield from _readings(weight, array_of(weight).shape, owners, turned=False)
 
 
 def _readings(
@@ -109,7 +109,9 @@ def _readings(
         else:
             reader = READERS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
             found = reader(node, use.idx, shape, turned) if reader else []
-            yield from found or [(node.name or "", f"read by {node.op_type}, input {use.idx}")]
+            yield from found
+            if not found:
+                yield node.name or "", f"read by {node.op_type}, input {use.idx}"
 
 
 def _plain_view(node: ir.Node, shape: Shape) -> bool:
@@ -157,9 +159,7 @@ def _matmul(node: ir.Node, place: int, shape: Shape, turned: bool) -> list[Readi
         return [Reading(node, "linear", "linear", tap, source, rows, columns, not turned)]
     rows, columns = (shape[1], shape[0]) if turned else shape
     return [
-        Reading(
-            node, "linear", "matmul", tap, source, rows, columns, turned, source_axes=(-2,)
-        )
+        Reading(node, "linear", "matmul", tap, source, rows, columns, turned, source_axes=(-2,))
     ]
 
 
@@ -193,9 +193,7 @@ def _transposed_conv(node: ir.Node, place: int, shape: Shape, turned: bool) -> l
         return []
     tap, source = _input(node, 0)
     rows = prod(shape[1:])
-    return [
-        Reading(node, "linear", "conv", tap, source, rows, shape[0], True, source_axes=(1,))
-    ]
+    return [Reading(node, "linear", "conv", tap, source, rows, shape[0], True, source_axes=(1,))]
 
 
 def _gather(node: ir.Node, place: int, shape: Shape, turned: bool) -> list[Reading]:

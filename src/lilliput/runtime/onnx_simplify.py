@@ -1,4 +1,4 @@
-"""Edits of an ONNX graph that change no function, each checked on real inputs and undone if it does.
+"""Edits of an ONNX graph that change no function: checked on real inputs, undone if they do.
 
 The heavy ones are passes of onnx_ir and onnxscript; what they answer is compared with the file.
 """
@@ -18,15 +18,16 @@ from onnxscript.rewriter.rules.common import (
     fuse_batchnorm_into_gemm_rule,
 )
 
-from lilliput.errors import ContainerError
+from lilliput.errors import ContainerError, TaskError
 from lilliput.runtime.fidelity import fidelity
 from lilliput.runtime.onnx_clean import store_once, strip_nodes, weight_bytes
 from lilliput.runtime.onnx_passes import drop_identities, fold_product_norms, name_apart
 from lilliput.runtime.onnx_read import OPSET
-from lilliput.runtime.sessions import default_session
+from lilliput.runtime.sessions import default_session, run_session
 
 LEAST_DECIBELS = {"float16": 40.0, "float32": 80.0, "float64": 80.0}
 LARGEST_CONSTANT = 2**26  # numbers that a folded node may put out
+SMALL = 1024  # numbers; larger constants are weights
 SLACK_BYTES = 2**16  # an edit may add so many bytes of weights
 _NEVER_FOLDED = frozenset(
     {
@@ -40,6 +41,7 @@ _FAILURES = (
     ContainerError,
     LookupError,
     RuntimeError,
+    TaskError,
     TypeError,
     ValueError,
     onnx.checker.ValidationError,
@@ -83,7 +85,8 @@ def simplify(model: ir.Model, feeds: Sequence[Feed]) -> Simplified:
         half precision), integers exactly.
 
     Raises:
-        ContainerError: The runtime cannot run the graph as it is.
+        ContainerError: The runtime cannot open the graph as it is.
+        TaskError: It does not run on these inputs.
     """
     wanted = _answers(model, feeds)
     all_at_once = _edited(model, feeds, wanted, each=False)
@@ -102,7 +105,9 @@ def _edited(
     kept, largest, before = model, 0.0, stored_bytes(model)
     for name, edit in EDITS:
         candidate = _tried(kept, edit, most=max(before, stored_bytes(kept)) + SLACK_BYTES)
-        difference = _difference(candidate, feeds, wanted) if candidate and each else largest
+        difference: float | None = largest
+        if candidate is not None and each:
+            difference = _difference(candidate, feeds, wanted)
         if candidate is None or difference is None:
             undone.append(name)
             continue
@@ -123,9 +128,7 @@ def _tried(model: ir.Model, edit: Edit, *, most: int) -> ir.Model | None:
     return edited if stored_bytes(edited) <= most else None
 
 
-def _difference(
-    model: ir.Model, feeds: Sequence[Feed], wanted: Sequence[Answers]
-) -> float | None:
+def _difference(model: ir.Model, feeds: Sequence[Feed], wanted: Sequence[Answers]) -> float | None:
     """The largest difference of any answer; None where it is more than rounding."""
     try:
         answers = _answers(model, feeds)
@@ -140,13 +143,13 @@ def _difference(
             least = LEAST_DECIBELS.get(str(before.dtype), np.inf)
             if found.decibels is not None and found.decibels < least:
                 return None
-            largest = max(largest, found.largest_difference)
+            largest = max(largest, found.largest_difference or 0.0)
     return largest
 
 
 def _answers(model: ir.Model, feeds: Sequence[Feed]) -> list[Answers]:
     session = default_session(ir.to_proto(model).SerializeToString())
-    return [[np.asarray(value) for value in session.run(None, dict(feed))] for feed in feeds]
+    return [[np.asarray(value) for value in run_session(session, feed)] for feed in feeds]
 
 
 def _node_count(model: ir.Model) -> int:
@@ -176,7 +179,9 @@ def _modernise(model: ir.Model) -> ir.Model:
     version = model.graph.opset_imports.get("", OPSET)
     if version >= OPSET:
         return model
-    lifted = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), OPSET))
+    lifted: ir.Model = ir.from_proto(
+        onnx.version_converter.convert_version(ir.to_proto(model), OPSET)
+    )
     lifted.metadata_props.update(model.metadata_props)
     return lifted
 
@@ -201,7 +206,7 @@ def _fold(model: ir.Model) -> ir.Model:
         model,
         input_size_limit=LARGEST_CONSTANT,
         output_size_limit=LARGEST_CONSTANT,
-        should_fold=lambda node: None if node.op_type in _NEVER_FOLDED else True,
+        should_fold=_worth_folding,
     )
     model = ir.from_proto(ir.to_proto(model))  # branches not taken no longer count as readers
     drop_identities(model)
@@ -209,6 +214,15 @@ def _fold(model: ir.Model) -> ir.Model:
     passes.RemoveUnusedNodesPass()(model)
     store_once(model)
     return model
+
+
+def _worth_folding(node: ir.Node) -> bool | None:
+    """Not what would store half-precision weights as floats, nor what repeats a few numbers."""
+    if node.op_type == "Cast" and node.inputs[0] is not None:
+        constant = node.inputs[0].const_value
+        if constant is not None and constant.size > SMALL:
+            return False
+    return None if node.op_type in _NEVER_FOLDED else True
 
 
 def _rewrite(*rules: RewriteRule) -> Edit:

@@ -8,7 +8,7 @@ import onnxruntime
 
 from lilliput.runtime.onnx_passes import inner_graphs, parents
 from lilliput.runtime.onnx_reads import Fetch, Tap
-from lilliput.runtime.sessions import default_session
+from lilliput.runtime.sessions import default_session, run_session
 
 STEM = "lilliput_tap"
 
@@ -30,8 +30,8 @@ class Watch:
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[Fetch, np.ndarray]:
         """The fetched values of one call; what lies in a branch not taken is left out."""
         wanted = sorted({name for name in self._names.values() if name not in feed})
-        answers = dict(zip(wanted, self._session.run(wanted, dict(feed)), strict=True)) if wanted else {}
-        values = {**feed, **answers}
+        answers = run_session(self._session, feed, wanted) if wanted else []
+        values = {**feed, **dict(zip(wanted, answers, strict=True))}
         found = {fetch: values[name] for fetch, name in self._names.items()}
         return {f: v for f, v in found.items() if v.size} | self._constants
 

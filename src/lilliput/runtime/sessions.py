@@ -1,10 +1,12 @@
 """ONNX Runtime as a user's app opens it: the default session on the CPU. Never imports torch."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 
-from lilliput.errors import ContainerError
+from lilliput.errors import ContainerError, TaskError
 
 _QUIET = 3  # errors only
 
@@ -50,6 +52,27 @@ def session(
         raise ContainerError(f"ONNX Runtime cannot open the file: {first[:300]}") from error
 
 
+def run_session(
+    session: onnxruntime.InferenceSession,
+    feed: Mapping[str, np.ndarray],
+    names: Sequence[str] | None = None,
+) -> list[np.ndarray]:
+    """All outputs, or those named, of one call.
+
+    Raises:
+        TaskError: The graph does not run on these inputs.
+    """
+    try:
+        return list(session.run(names, dict(feed)))
+    except _CALL_ERRORS as error:
+        first = str(error).strip().splitlines()[0]
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in feed.items())
+        raise TaskError(
+            f"ONNX Runtime cannot run the graph on {shapes[:200]}: {first[:300]}",
+            "do the examples have the shapes and values that the model expects?",
+        ) from error
+
+
 def _errors() -> tuple[type[Exception], ...]:
     state = onnxruntime.capi.onnxruntime_pybind11_state
     names = ["Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile"]
@@ -58,3 +81,4 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 _ERRORS = _errors()
+_CALL_ERRORS: tuple[type[Exception], ...] = (*_ERRORS, ValueError)

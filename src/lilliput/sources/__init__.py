@@ -2,6 +2,7 @@
 
 from lilliput.sources.arguments import (
     TaskArguments,
+    graph_examples,
     inputs_of_shape,
     source_bytes,
     task_from_arguments,
@@ -26,6 +27,7 @@ __all__ = [
     "Texts",
     "arrays",
     "draft_task",
+    "graph_examples",
     "hugging_face",
     "images",
     "inputs_of_shape",

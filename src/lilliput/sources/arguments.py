@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from lilliput.errors import TaskError
+from lilliput.metrics import Metric
 from lilliput.sources.arrays import arrays
 from lilliput.sources.huggingface import HuggingFace, hugging_face
 from lilliput.sources.images import IMAGENET_MEAN, IMAGENET_STD, Scale, images
 from lilliput.sources.inspecting import inspect_file
-from lilliput.sources.taskfile import load_task_file, model_from_spec
+from lilliput.sources.taskfile import load_task_file, metric_from_spec, model_from_spec
 from lilliput.sources.texts import texts
 from lilliput.task import Task
 
@@ -26,12 +27,13 @@ class TaskArguments:
     """What `compress` and its siblings take to describe a task.
 
     Attributes:
-        target: ``task.py``, a Hugging Face folder, or ``FILE.py:NAME``.
+        target: ``task.py``, a Hugging Face folder, ``FILE.py:NAME``, or an ONNX file.
         texts: File of texts for a Hugging Face folder.
         images: Folder of images, sub-folder = label.
-        data: `.npz` with ``inputs`` and optionally ``targets``.
+        data: `.npz` with ``inputs`` (or arrays by the names of the inputs) and optionally
+            ``targets``; or `.npy` with the inputs.
         weights: File of weights for ``FILE.py:NAME``.
-        metric: Name of a metric.
+        metric: Name of a metric, or ``FILE.py:NAME``.
         shape: Without any data, the shape of one input: see `inputs_of_shape`.
         size: Side of the images in pixels.
         mean: Of the images, one number or one per channel.
@@ -75,6 +77,30 @@ def task_from_arguments(arguments: TaskArguments) -> Task:
     found = inspect_file(path)
     hint = f"next: {found.next_command}" if found.next_command else _FORMS
     raise TaskError(f"{path} is no task, but {found.kind}: {found.details}", hint)
+
+
+def graph_examples(arguments: TaskArguments) -> tuple[Any, Metric | str | None]:
+    """The examples and the metric of a command line whose target is an ONNX file.
+
+    Raises:
+        TaskError: There is no data, or options that do not go with an ONNX file.
+    """
+    data = [name for name in ("images", "data") if getattr(arguments, name) is not None]
+    if len(data) != 1:
+        given = f"got --{' and --'.join(data)}" if data else "got none"
+        raise TaskError(
+            f"{arguments.target} needs one of --data or --images, {given}",
+            "--data INPUTS.npz holds an array for each input, the examples on the first axis",
+        )
+    _only(arguments, ("metric", *data, *_LOADER.get(data[0], ())))
+    examples, labelled = _examples(arguments)
+    return examples, metric_of(arguments) or ("accuracy" if labelled else None)
+
+
+def metric_of(arguments: TaskArguments) -> Metric | str | None:
+    """The metric that was named, loaded where it is ``FILE.py:NAME``."""
+    named = arguments.metric
+    return metric_from_spec(named) if named is not None and ".py:" in named else named
 
 
 def source_bytes(arguments: TaskArguments) -> int | None:
@@ -153,7 +179,7 @@ def _from_hugging_face(arguments: TaskArguments) -> Task:
             model=found.model,
             example_inputs=inputs,
             dynamic={"input_ids": (1,), "attention_mask": (1,)},
-            metric=arguments.metric or found.metric,
+            metric=metric_of(arguments) or found.metric,
             name=name,
             notes=found.notes,
         )
@@ -167,7 +193,7 @@ def _from_hugging_face(arguments: TaskArguments) -> Task:
     return Task(
         model=found.model,
         examples=examples,
-        metric=arguments.metric or _metric(found, labelled=examples.labels is not None),
+        metric=metric_of(arguments) or _metric(found, labelled=examples.labels is not None),
         dynamic={"input_ids": (1,), "attention_mask": (1,)},
         label_names=examples.label_names or None,
         name=name,
@@ -192,14 +218,14 @@ def _from_spec(arguments: TaskArguments) -> Task:
     name = arguments.target.rpartition(":")[2]
     if arguments.shape is not None:
         inputs = inputs_of_shape(arguments.shape)
-        return Task(model=model, example_inputs=inputs, metric=arguments.metric, name=name)
+        return Task(model=model, example_inputs=inputs, metric=metric_of(arguments), name=name)
     return _with_examples(arguments, model, name)
 
 
 def _with_examples(arguments: TaskArguments, model: nn.Module, name: str) -> Task:
     """A task of images or arrays: labels and class scores make it accuracy."""
     examples, labelled = _examples(arguments)
-    metric = arguments.metric or ("accuracy" if labelled else None)
+    metric = metric_of(arguments) or ("accuracy" if labelled else None)
     return Task(model=model, examples=examples, metric=metric, name=name)
 
 
@@ -228,4 +254,4 @@ def _only(arguments: TaskArguments, allowed: tuple[str, ...]) -> None:
             )
 
 
-_FORMS = "give task.py, a Hugging Face folder, or FILE.py:NAME"
+_FORMS = "give task.py, a Hugging Face folder, FILE.py:NAME, or model.onnx"

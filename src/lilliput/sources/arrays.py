@@ -1,4 +1,4 @@
-"""Arrays in an `.npz` file: inputs and targets by name."""
+"""Arrays in an `.npz` file: inputs and targets by name; or in an `.npy` file, inputs alone."""
 
 import zipfile
 from dataclasses import dataclass
@@ -41,6 +41,8 @@ class Arrays:
 def arrays(file: str | Path) -> Arrays:
     """Examples from an `.npz` file with an array ``inputs`` and optionally ``targets``.
 
+    An `.npy` file holds the inputs alone.
+
     Other arrays beside ``targets`` are the model's inputs by name: ``model(name=...)``. All have
     the examples as their first dimension. Nothing is unpickled.
 
@@ -52,9 +54,8 @@ def arrays(file: str | Path) -> Arrays:
     try:
         with path.open("rb") as opened:
             loaded = np.load(opened, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                raise TaskError(f"{path} is a single array", hint)
-            held = {name: loaded[name] for name in loaded.files}
+            single = isinstance(loaded, np.ndarray)
+            held = {"inputs": loaded} if single else {n: loaded[n] for n in loaded.files}
         strange = [name for name, array in held.items() if not isinstance(array, np.ndarray)]
         if strange:
             raise TaskError(f"{path} is no .npz: it holds {strange[0]!r}", hint)

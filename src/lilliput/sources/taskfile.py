@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
 from lilliput.errors import TaskError
+from lilliput.metrics import METRIC_PARTS, Metric
 from lilliput.sources.checkpoints import load_weights
 from lilliput.task import Task
 from lilliput.usercode import users_code
@@ -65,6 +66,27 @@ def model_from_spec(spec: str, *, weights: str | Path | None = None) -> nn.Modul
     if not isinstance(built, nn.Module):
         raise TaskError(f"{name}() in {file} returned {type(built).__name__}, not an nn.Module")
     return built if weights is None else load_weights(built, weights)
+
+
+def metric_from_spec(spec: str) -> Metric:
+    """The metric that ``FILE.py:NAME`` is: a Metric, or a class or function that makes one.
+
+    Raises:
+        TaskError: No such file or name, the code failed (with the line), or it is no metric.
+    """
+    name = spec.rpartition(":")[2]
+    file = _python_file(spec.rpartition(":")[0])
+    with _importable(file.parent), users_code(f"{file.name}:{name}"):
+        found = _named(_run(file), name, file)
+        if isinstance(found, type) or not hasattr(found, "rows"):
+            found = found()
+    lacking = [part for part in METRIC_PARTS if not hasattr(found, part)]
+    if lacking:
+        raise TaskError(
+            f"{name} in {file} has no {', '.join(lacking)}",
+            f"a metric has {', '.join(METRIC_PARTS)}",
+        )
+    return cast(Metric, found)
 
 
 def _named(module: ModuleType, name: str, file: Path) -> Any:

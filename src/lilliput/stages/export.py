@@ -39,7 +39,7 @@ def export(
     bindings: Bindings,
     encodings: Mapping[str, Encoding],
     *,
-    model: nn.Module,
+    model: nn.Module | None,
     plan: Plan,
     folder: Path,
     arithmetic: Arithmetic = "float32",
@@ -50,7 +50,8 @@ def export(
         bindings: Where the parameters lie in the original's ONNX export.
         encodings: Parameter -> what became of it: the sites, and `Dense` for every other parameter
             with a new value.
-        model: The user's model, which keeps its own weights.
+        model: The user's model, which keeps its own weights; None where the user came with an ONNX
+            file: then there are no weights for PyTorch.
         plan: What was done.
         folder: An existing empty folder (see `lilliput.folders.fresh_folder`).
         arithmetic: See `write_encodings`.
@@ -92,12 +93,18 @@ def export_weights(
 
 
 def _write_rest(
-    runnable: str, encodings: Mapping[str, Encoding], model: nn.Module, plan: Plan, folder: Path
+    runnable: str,
+    encodings: Mapping[str, Encoding],
+    model: nn.Module | None,
+    plan: Plan,
+    folder: Path,
 ) -> dict[str, FileEntry]:
     """PyTorch weights and plan; returns the entries of all shipped files."""
-    save_weights(compressed_state(model, encodings), folder / WEIGHTS)
+    if model is not None:
+        save_weights(compressed_state(model, encodings), folder / WEIGHTS)
     (folder / PLAN).write_text(plan_to_toml(plan), encoding="utf-8")
-    return {name: file_entry(folder / name) for name in (runnable, PACKED, WEIGHTS, PLAN)}
+    weights = [] if model is None else [WEIGHTS]
+    return {name: file_entry(folder / name) for name in (runnable, PACKED, *weights, PLAN)}
 
 
 def _write_manifest(artifact: Artifact, folder: Path) -> None:

@@ -71,6 +71,15 @@ def equal_slope(curves: list[Curve], budget: float) -> list[int]:
     return choose(high)
 
 
+def spectrum(second: Tensor) -> Spectrum:
+    """Eigenvalues and eigenvectors of a symmetric (n, n) matrix, in its own type.
+
+    In 64 bits: in 32 the decomposition of a singular matrix may not converge.
+    """
+    values, vectors = torch.linalg.eigh(second.double())
+    return values.to(second.dtype), vectors.to(second.dtype)
+
+
 def water_filling_bits(
     weight: Tensor,
     damage: float,
