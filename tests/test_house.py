@@ -33,7 +33,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
     8: ("stages",),
     9: ("search",),
     10: (
-        *("forms", "runs", "trials", "planning", "findings", "surveying", "verification"),
+        *("onnxtask", "forms", "runs", "trials", "planning", "findings", "surveying"),
+        "verification",
         "pipeline",
     ),
     11: ("cli",),

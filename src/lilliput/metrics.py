@@ -34,7 +34,6 @@ from lilliput.scoring import (
 from lilliput.usercode import users_code
 
 Reference = Literal["targets", "original"]
-METRIC_PARTS = ("name", "higher_is_better", "range", "reference", "rows", "aggregate")
 
 
 class Metric(Protocol):

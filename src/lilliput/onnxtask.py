@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from lilliput.batches import Examples, summarize
-from lilliput.errors import TaskError
+from lilliput.coding.folders import new_file
+from lilliput.errors import OutputError, TaskError
 from lilliput.metrics import Metric
 from lilliput.runtime.fidelity import signal_to_noise
+from lilliput.runtime.onnx_clean import onnx_bytes
 from lilliput.runtime.onnx_module import OnnxModule
-from lilliput.runtime.onnx_ports import Collate, Port, ports_of
+from lilliput.runtime.onnx_ports import Collate, Port, made_up, ports_of
 from lilliput.runtime.onnx_read import OnnxFile, read_onnx
 from lilliput.runtime.onnx_simplify import Simplified, simplify
 from lilliput.sources import TaskArguments, graph_examples
@@ -20,6 +22,7 @@ from lilliput.task import Task
 
 CHECKED = 4  # examples on which edits of the graph are compared
 LEAST_DECIBELS = 50.0  # two examples in a batch against one after the other
+OPEN_SIZES = (64, 256, 512, 16, 1)  # of axes that vary, where nobody gives inputs
 SPREAD = 256  # examples whose shared inputs are compared
 
 
@@ -109,6 +112,49 @@ def onnx_task(
         notes=notes,
         **fields,
     )
+
+
+def simplify_file(
+    file: str | Path, out: str | Path, *, examples: Examples | None = None, force: bool = False
+) -> Simplified:
+    """Writes an ONNX file that answers as another does, without what it can do without.
+
+    Args:
+        file: The ONNX file; external data lies in its folder.
+        out: Where to write; one file, weights included.
+        examples: Inputs on which the two are compared; made up where there are none.
+        force: Replace `out`.
+
+    Returns:
+        What was done, and the largest difference of any output number.
+
+    Raises:
+        ContainerError: A file that cannot be used: see `read_onnx`.
+        TaskError: Examples that do not fit, or no made-up input on which the graph runs.
+        OutputError: `out` exists, or cannot be written.
+    """
+    out = Path(out)
+    if out.exists() and (not force or out.samefile(file)):
+        raise OutputError(f"{out} exists", "--force replaces it, unless it is the input itself")
+    found = read_onnx(file)
+    ports = ports_of(found.model)
+    if examples is not None:
+        edited = _simplified(found, GraphExamples(ports, examples))
+    else:
+        edited = _simplified_blindly(found, ports)
+    with new_file(out) as opened:
+        opened.write(onnx_bytes(edited.model))
+    return edited
+
+
+def _simplified_blindly(found: OnnxFile, ports: tuple[Port, ...]) -> Simplified:
+    """Compared on made-up inputs, with the first size of the open axes that the graph takes."""
+    for size in OPEN_SIZES:
+        try:
+            return simplify(found.model, [made_up(ports, size)])
+        except TaskError as error:
+            reason = error.message
+    raise TaskError(f"no made-up input fits the graph: {reason}", "give some: --data INPUTS.npz")
 
 
 def onnx_task_from_arguments(arguments: TaskArguments) -> Task:

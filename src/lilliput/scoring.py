@@ -10,7 +10,22 @@ from lilliput.errors import TaskError
 
 Rows = np.ndarray  # (N, k) float64: one row per example, k columns that `aggregate` sums up
 
+PARTS = ("name", "higher_is_better", "range", "reference", "rows", "aggregate")
 IGNORE = -100  # the target id of a position that is not scored
+
+
+def check_metric(metric: object) -> None:
+    """Refuses what is no metric.
+
+    Raises:
+        TaskError: Parts of a `Metric` are missing; says which.
+    """
+    lacking = [name for name in PARTS if not hasattr(metric, name)]
+    if lacking:
+        raise TaskError(
+            f"metric {type(metric).__name__} has no {', '.join(lacking)}",
+            f"a metric has {', '.join(PARTS)}; or give one of the names",
+        )
 
 
 def mean_or_ratio(rows: Rows) -> float:

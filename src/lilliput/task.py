@@ -32,7 +32,6 @@ from lilliput.batches import (
 )
 from lilliput.errors import TaskError
 from lilliput.metrics import (
-    METRIC_PARTS,
     Agreement,
     Cosine,
     Metric,
@@ -40,6 +39,7 @@ from lilliput.metrics import (
     metric_by_name,
 )
 from lilliput.outputs import pick_output
+from lilliput.scoring import check_metric
 from lilliput.splits import SUBSETS, Split, SubsetName, connected, default_sizes, split_components
 from lilliput.usercode import users_code
 
@@ -126,12 +126,7 @@ class Task:
         for label in ("examples", "train", *SUBSETS):
             _check_sequence(label, getattr(self, label))
         if self.metric is not None and not isinstance(self.metric, str):
-            lacking = [name for name in METRIC_PARTS if not hasattr(self.metric, name)]
-            if lacking:
-                raise TaskError(
-                    f"metric {type(self.metric).__name__} has no {', '.join(lacking)}",
-                    f"a metric has {', '.join(METRIC_PARTS)}; or give one of the names",
-                )
+            check_metric(self.metric)
         for label in ("calibration_size", "search_size", "proof_size"):
             size = getattr(self, label)
             if size is not None and (not isinstance(size, int) or size < 1):

@@ -55,9 +55,15 @@ def test_files_that_cannot_be_used(tmp_path):
     np.savez(path, targets=np.zeros(3))
     with pytest.raises(TaskError, match="holds no inputs"):
         arrays(path)
-    np.save(tmp_path / "b.npy", np.zeros(3))
-    with pytest.raises(TaskError, match="is a single array"):
+    np.save(tmp_path / "b.npy", np.zeros((0, 3)))
+    with pytest.raises(TaskError, match="differ or are 0: inputs 0"):
         arrays(tmp_path / "b.npy")
+
+
+def test_an_npy_file_holds_the_inputs_alone(tmp_path):
+    np.save(tmp_path / "b.npy", np.arange(6.0).reshape(3, 2))
+    found = arrays(tmp_path / "b.npy")
+    assert found.targets is None and [len(found), found[2].tolist()] == [3, [4.0, 5.0]]
 
 
 def test_a_zip_of_something_else(tmp_path):

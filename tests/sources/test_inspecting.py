@@ -59,7 +59,9 @@ MAKERS = {
     "g.safetensors": (
         lambda p: save_file(NET.state_dict(), p), "safetensors", "2 tensors", "--weights",
     ),
-    "h.onnx": (lambda p: onnx.save(onnx_model(), p), "ONNX", "1 nodes, inputs x", "lilliput pack"),
+    "h.onnx": (
+        lambda p: onnx.save(onnx_model(), p), "ONNX", "1 nodes, inputs x", "lilliput compress",
+    ),
     "i.onnx": (write(b"this is no model"), "unknown", "not an ONNX file", ""),
     "j.npz": (lambda p: np.savez(p, inputs=np.zeros(2)), "arrays", "inputs", "--data"),
     "k.txt": (write(b"one\n\ntwo\n"), "texts", "2 lines", "--texts"),

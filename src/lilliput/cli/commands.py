@@ -6,9 +6,12 @@ from lilliput.cli.compressing import apply, compress
 from lilliput.cli.looking import doctor, inspect
 from lilliput.cli.packing import pack, unpack
 from lilliput.cli.profiling import profile
+from lilliput.cli.simplifying import simplify
 from lilliput.cli.starting import init
 
 __all__ = ["COMMANDS", "NAMES", "app"]
 
-COMMANDS = (compress, profile, apply, verify, pack, unpack, report, init, inspect, doctor)
+COMMANDS = (
+    *(compress, profile, apply, verify, pack, unpack, report, init, inspect, doctor, simplify),
+)
 NAMES = frozenset(command.__name__ for command in COMMANDS)

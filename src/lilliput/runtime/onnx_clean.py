@@ -107,15 +107,21 @@ def weight_bytes(model: ir.Model) -> int:
     )
 
 
+def onnx_bytes(model: ir.Model) -> bytes:
+    """A checked ONNX file; equal models give equal bytes."""
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
 def save(model: ir.Model, path: Path) -> None:
     """Writes a checked ONNX file; equal models give equal bytes.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    proto = ir.to_proto(model)
-    onnx.checker.check_model(proto)
+    data = onnx_bytes(model)
     try:
-        path.write_bytes(proto.SerializeToString(deterministic=True))
+        path.write_bytes(data)
     except OSError as error:
         raise OutputError(f"cannot write {path.name}: {error.strerror}") from error

@@ -1,7 +1,7 @@
 """Weights and multiply-adds of an ONNX file, counted on one real call."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import onnxruntime
 from lilliput.errors import ContainerError
 from lilliput.runtime.onnx_encode import STEP_SUFFIXES
 from lilliput.runtime.sessions import session
+from lilliput.runtime.onnx_read import inner_nodes
 
 _WEIGHTS = {ir.DataType.INT8, ir.DataType.INT16}
 _PRODUCTS = {"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"}
@@ -21,14 +22,24 @@ Shape = tuple[int, ...]
 
 def count_parameters(path: Path) -> int:
     """Numbers a file holds as weights: floats and integer codes, without the codes' steps."""
-    total = 0
-    for name, value in ir.load(path).graph.initializers.items():
-        constant = value.const_value
-        if constant is None or name.endswith(STEP_SUFFIXES):
-            continue
-        if constant.dtype.is_floating_point() or constant.dtype in _WEIGHTS:
-            total += constant.size
-    return total
+    return sum(
+        constant.size
+        for name, constant in _constants(ir.load(path).graph)
+        if not name.endswith(STEP_SUFFIXES)
+        and (constant.dtype.is_floating_point() or constant.dtype in _WEIGHTS)
+    )
+
+
+def _constants(graph: ir.Graph) -> Iterator[tuple[str, ir.TensorProtocol]]:
+    """Weights of a graph and its branches: initializers, and tensors in Constant nodes."""
+    for inner in (graph, *graph.subgraphs()):
+        for name, value in inner.initializers.items():
+            if value.const_value is not None:
+                yield name, value.const_value
+    for node in graph.all_nodes():
+        attribute = node.attributes.get("value") if node.op_type == "Constant" else None
+        if attribute is not None and len(attribute.as_tensor().shape):
+            yield node.name or "", attribute.as_tensor()
 
 
 def count_macs(path: Path, arrays: Sequence[np.ndarray]) -> int | None:
@@ -37,13 +48,16 @@ def count_macs(path: Path, arrays: Sequence[np.ndarray]) -> int | None:
     None where ONNX Runtime, which runs it, cannot open the file.
 
     Shapes are taken from running the graph, so nothing has to be inferred. Elementwise work,
-    normalisation and softmax are not counted, as is usual.
+    normalisation and softmax are not counted, as is usual. None where a branch or a loop holds
+    some of them: how often it is taken depends on the data.
 
     Args:
         path: ONNX file.
         arrays: Inputs of the call, in the order of the graph's inputs; give a batch of one.
     """
     proto = onnx.load(path)
+    if any(node.op_type in _PRODUCTS for node in inner_nodes(proto.graph)):
+        return None
     nodes = [node for node in proto.graph.node if node.op_type in _PRODUCTS]
     wanted = dict.fromkeys(name for node in nodes for name in _operands(node) if name)
     try:
@@ -62,7 +76,8 @@ def _shapes(
     proto: onnx.ModelProto, names: list[str], arrays: Sequence[np.ndarray]
 ) -> dict[str, Shape]:
     """Shapes of the named values, by letting the graph put them out."""
-    inputs = [value.name for value in proto.graph.input]
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    inputs = [value.name for value in proto.graph.input if value.name not in weights]
     feed = dict(zip(inputs, arrays, strict=True))
     shapes = {name: array.shape for name, array in feed.items()}
     shapes |= {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}

@@ -127,6 +127,20 @@ def _batch_axis(value: ir.Value, lead: ir.Value, sizes: tuple[int | None, ...]) 
     return sizes.index(size) if size in sizes else None
 
 
+def made_up(ports: Iterable[Port], size: int) -> dict[str, np.ndarray]:
+    """Inputs of one call where nobody has any: noise, integers 0 or 1, `size` on open axes."""
+    generator = np.random.default_rng(0)
+    feed = {}
+    for port in ports:
+        sizes = [size if known is None else known for known in port.sizes or (1, size)]
+        if port.batch is not None and sizes:
+            sizes[port.batch] = (port.sizes or (None,))[port.batch] or 1
+        noise = generator.standard_normal(sizes) if port.kind.kind == "f" else None
+        chosen = generator.integers(0, 2, sizes) if noise is None else noise
+        feed[port.name] = np.asarray(chosen).astype(port.kind)
+    return feed
+
+
 @dataclass(frozen=True)
 class Collate:
     """Puts ready examples of equal shapes into one batch.

@@ -1,5 +1,6 @@
 """An ONNX file from anywhere, read with the checks that untrusted input needs."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def _check_operators(path: Path, proto: onnx.ModelProto) -> None:
     own = {(function.domain, function.name) for function in proto.functions}
     strange = [
         f"{node.domain}.{node.op_type}"
-        for node in _nodes(proto.graph)
+        for node in (*proto.graph.node, *inner_nodes(proto.graph))
         if node.domain not in KNOWN_DOMAINS and (node.domain, node.op_type) not in own
     ]
     if strange:
@@ -94,13 +95,13 @@ def _check_operators(path: Path, proto: onnx.ModelProto) -> None:
         )
 
 
-def _nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    found = list(graph.node)
+def inner_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of branches and loop bodies, at any depth."""
     for node in graph.node:
         for attribute in node.attribute:
             for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                found += _nodes(inner)
-    return found
+                yield from inner.node
+                yield from inner_nodes(inner)
 
 
 def opset_of(proto: onnx.ModelProto) -> int:

@@ -30,7 +30,7 @@ class Watch:
     def run(self, feed: Mapping[str, np.ndarray]) -> dict[Fetch, np.ndarray]:
         """The fetched values of one call; what lies in a branch not taken is left out."""
         wanted = sorted({name for name in self._names.values() if name not in feed})
-        answers = run_session(self._session, feed, wanted) if wanted else []
+        answers = run_session(self._session, feed, names=wanted) if wanted else []
         values = {**feed, **dict(zip(wanted, answers, strict=True))}
         found = {fetch: values[name] for fetch, name in self._names.items()}
         return {f: v for f, v in found.items() if v.size} | self._constants

@@ -55,6 +55,7 @@ def session(
 def run_session(
     session: onnxruntime.InferenceSession,
     feed: Mapping[str, np.ndarray],
+    *,
     names: Sequence[str] | None = None,
 ) -> list[np.ndarray]:
     """All outputs, or those named, of one call.

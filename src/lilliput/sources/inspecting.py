@@ -192,9 +192,11 @@ def _onnx(path: Path) -> FileInfo:
         return FileInfo("unknown", "its name ends in .onnx, but it is not an ONNX file", "")
     if not model.graph.node:
         return FileInfo("unknown", "an ONNX file without a graph", "")
-    inputs = ", ".join(value.name for value in model.graph.input)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = ", ".join(value.name for value in model.graph.input if value.name not in weights)
     details = f"{len(model.graph.node)} nodes, inputs {inputs}, {_size(path)}"
-    return FileInfo("ONNX", details, f"lilliput pack {quote(str(path))}")
+    command = f"lilliput compress {quote(str(path))} --data INPUTS.npz --out OUT"
+    return FileInfo("ONNX", details, command)
 
 
 def _python(path: Path) -> FileInfo:

@@ -12,7 +12,8 @@ from typing import Any, cast
 from torch import nn
 
 from lilliput.errors import TaskError
-from lilliput.metrics import METRIC_PARTS, Metric
+from lilliput.metrics import Metric
+from lilliput.scoring import check_metric
 from lilliput.sources.checkpoints import load_weights
 from lilliput.task import Task
 from lilliput.usercode import users_code
@@ -80,12 +81,7 @@ def metric_from_spec(spec: str) -> Metric:
         found = _named(_run(file), name, file)
         if isinstance(found, type) or not hasattr(found, "rows"):
             found = found()
-    lacking = [part for part in METRIC_PARTS if not hasattr(found, part)]
-    if lacking:
-        raise TaskError(
-            f"{name} in {file} has no {', '.join(lacking)}",
-            f"a metric has {', '.join(METRIC_PARTS)}",
-        )
+    check_metric(found)
     return cast(Metric, found)
 
 
