@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from lilliput.batches import at_most
 from lilliput.budget import Budget, Limit, resolve_drop
-from lilliput.errors import CaptureError, InternalError
+from lilliput.errors import CaptureError, InternalError, TaskError
 from lilliput.forms import Form, GraphForm, WeightsForm
 from lilliput.ledger import Ledger
 from lilliput.metrics import Metric
@@ -158,17 +159,26 @@ def prepare(task: Task, budget: Budget, settings: Settings, scratch: Path) -> Ru
         scratch: Where the original's export is kept for the length of the run.
 
     Raises:
-        TaskError: See `lilliput.validation.check_task`.
+        TaskError: See `lilliput.validation.check_task`; or latency is to be measured with more
+            examples at once than the model takes.
         CaptureError: The part asked for, or a model for the runtime asked for, cannot be captured.
     """
     started = time.perf_counter()
     before = state_hash(task.model)
     settings.progress("check the task", 0, 3)
     metric = check_task(task)
+    _check_batch(task, settings)
     split = task.split(settings.seed) if len(task) else Split((), (), ())
     captured, form, notes = _captured(task, budget, settings, scratch)
     seconds = {"prepare": round(time.perf_counter() - started, 3)}
     return Run(task, budget, settings, metric, split, captured, form, before, notes, seconds)
+
+
+def _check_batch(task: Task, settings: Settings) -> None:
+    wanted = settings.conditions.batch
+    most = at_most(task.collate, wanted)
+    if most < wanted:
+        raise TaskError(f"the model takes {most} example(s) at once, so not a batch of {wanted}")
 
 
 def _captured(

@@ -146,8 +146,13 @@ def taps_of(model: ir.Model, names: Mapping[str, str]) -> dict[str, Tap]:
 
 
 def _input(node: ir.Node, place: int) -> tuple[Tap, str]:
+    """What a node is given, and its name; one from outside counts in each branch by itself."""
     value = node.inputs[place]
-    return Tap(((node.name or "", place, False),)), "" if value is None else value.name or ""
+    tap = Tap(((node.name or "", place, False),))
+    if value is None:
+        return tap, ""
+    inside = value.graph is node.graph
+    return tap, value.name or "" if inside else f"{value.name} at {node.name}"
 
 
 def _matmul(node: ir.Node, place: int, shape: Shape, turned: bool) -> list[Reading]:

@@ -31,11 +31,12 @@ SMALL = 1024  # numbers; larger constants are weights
 SLACK_BYTES = 2**16  # an edit may add so many bytes of weights
 _NEVER_FOLDED = frozenset(
     {
-        *("ConstantOfShape", "Expand", "Tile", "EyeLike", "Range", "RandomNormal", "RandomUniform"),
-        *("QuantizeLinear", "DequantizeLinear", "Multinomial", "Bernoulli"),
-        *("RandomNormalLike", "RandomUniformLike", "If", "Loop", "Scan"),
+        *("Tile", "EyeLike", "Range", "RandomNormal", "RandomUniform", "RandomNormalLike"),
+        *("RandomUniformLike", "Multinomial", "Bernoulli", "QuantizeLinear", "DequantizeLinear"),
+        *("If", "Loop", "Scan"),
     }
 )
+_REPEATING = {"ConstantOfShape": 0, "Expand": 1}  # operator -> which input is the shape
 _FAILURES = (
     AttributeError,
     ContainerError,
@@ -216,13 +217,20 @@ def _fold(model: ir.Model) -> ir.Model:
     return model
 
 
-def _worth_folding(node: ir.Node) -> bool | None:
-    """Not what would store half-precision weights as floats, nor what repeats a few numbers."""
-    if node.op_type == "Cast" and node.inputs[0] is not None:
-        constant = node.inputs[0].const_value
-        if constant is not None and constant.size > SMALL:
-            return False
-    return None if node.op_type in _NEVER_FOLDED else True
+def _worth_folding(node: ir.Node) -> bool:
+    """Not what would store half-precision weights as floats, nor one number many times."""
+    if node.op_type == "Cast":
+        return _constant_size(node.inputs[0]) <= SMALL
+    if node.op_type in _REPEATING:
+        shape = node.inputs[_REPEATING[node.op_type]]
+        constant = None if shape is None else shape.const_value
+        return constant is not None and int(np.prod(constant.numpy())) <= SMALL
+    return node.op_type not in _NEVER_FOLDED
+
+
+def _constant_size(value: ir.Value | None) -> int:
+    constant = None if value is None else value.const_value
+    return 0 if constant is None else constant.size
 
 
 def _rewrite(*rules: RewriteRule) -> Edit:

@@ -38,7 +38,7 @@ class Watch:
     def _opened(self, model: ir.Model, taps: Mapping[str, Tap]) -> bytes:
         nodes = {node.name: node for node in model.graph.all_nodes()}
         owners = parents(model)
-        lifted: dict[ir.Value, ir.Value] = {}
+        lifted: dict[tuple[ir.Value, int], ir.Value] = {}
         for fetch in dict.fromkeys(fetch for tap in taps.values() for fetch in tap.fetches):
             name, place, output = fetch
             value = (nodes[name].outputs if output else nodes[name].inputs)[place]
@@ -48,10 +48,11 @@ class Watch:
                 self._constants[fetch] = np.asarray(value.const_value.numpy())
                 continue
             value.name = value.name or f"{STEM}_{len(self._names)}"
-            if value not in lifted:
+            key = value, id(nodes[name].graph)
+            if key not in lifted:
                 integers = nodes[name].op_type == "Gather"
-                lifted[value] = _lifted(model, value, owners, integers=integers)
-            top = lifted[value]
+                lifted[key] = _lifted(value, nodes[name].graph, owners, integers=integers)
+            top = lifted[key]
             if top not in model.graph.outputs and not top.is_graph_input():
                 model.graph.outputs.append(top)
             self._names[fetch] = top.name or ""
@@ -64,15 +65,14 @@ def tapped(model: ir.Model, taps: Mapping[str, Tap]) -> Watch:
 
 
 def _lifted(
-    model: ir.Model, value: ir.Value, owners: Mapping[int, ir.Node], *, integers: bool
+    value: ir.Value, branch: object, owners: Mapping[int, ir.Node], *, integers: bool
 ) -> ir.Value:
-    """The value itself, or the output of the If around it, empty where its branch is not taken."""
-    producer = value.producer()
-    if producer is None or producer.graph is None or id(producer.graph) not in owners:
+    """The value itself, or an output of the If around it, empty where its branch is not taken."""
+    if id(branch) not in owners:
         return value
-    branch, around = producer.graph, owners[id(producer.graph)]
+    around = owners[id(branch)]
     kind = ir.DataType.INT64 if integers else ir.DataType.FLOAT
-    stem = f"{value.name}_{STEM}"
+    stem = f"{value.name}_{STEM}_{len(around.outputs)}_{around.name}"
     for number, graph in enumerate(inner_graphs(around)):
         if graph is branch:
             node = ir.node("Cast", [value], {"to": kind})
@@ -84,4 +84,4 @@ def _lifted(
         graph.outputs.append(node.outputs[0])
     around.resize_outputs(len(around.outputs) + 1)
     around.outputs[-1].name = stem
-    return _lifted(model, around.outputs[-1], owners, integers=integers)
+    return _lifted(around.outputs[-1], around.graph, owners, integers=integers)
