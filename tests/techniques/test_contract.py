@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lilliput.coding import code_bytes
 from lilliput.errors import PlanError
-from lilliput.model.encodings import Codebook, Dense, Grid, Masked
+from lilliput.model.encodings import Codebook, Dense, Grid, LowRank, Masked
 from lilliput.plans import plan_from_toml, plan_to_toml
 from lilliput.records import Plan, Step
 from lilliput.stages.apply import apply
@@ -28,10 +28,16 @@ def strengths(kind, profile, where):
 
 
 def names(kind, profile):
-    return list(profile.parameters if kind.takes_any else profile.sites)
+    """What a technique can take; it has no options for the rest."""
+    every = profile.parameters if kind.takes_any else profile.sites
+    if kind.family != "factorize":
+        return list(every)
+    return [name for name in every if kind().options(profile, name)]
 
 
 def bytes_of(encoding):
+    if isinstance(encoding, LowRank):
+        return [encoding.shape, encoding.transposed, *map(bytes_of, encoding.factors)]
     parts = [getattr(encoding, field.name) for field in dataclasses.fields(encoding)]
     return [p.numpy().tobytes() if isinstance(p, torch.Tensor) else p for p in parts]
 
@@ -60,7 +66,7 @@ def test_what_becomes_of_a_weight_is_a_finite_weight(kind, profile):
     for name in names(kind, profile):
         for technique in strengths(kind, profile, name):
             for got, encoding in technique.apply(profile, (name,)).items():
-                assert isinstance(encoding, Dense | Grid | Masked | Codebook)
+                assert isinstance(encoding, Dense | Grid | Masked | Codebook | LowRank)
                 value = encoding.decode()
                 assert got == name and value.shape == profile.parameters[name].shape
                 assert value.dtype == torch.float32 and torch.isfinite(value).all()
@@ -130,15 +136,46 @@ def parts(kind, site):
     return [site.size]
 
 
+def test_a_product_holds_what_the_amount_leaves_and_no_rank_more_would_fit(kind, profile):
+    if kind.family != "factorize":
+        return
+    for name in names(kind, profile):
+        size = profile.sites[name].site.size
+        for amount in (0.25, 0.5, 0.9):
+            (found,) = kind(amount=amount).apply(profile, (name,)).values()
+            numbers = sum(factor.decode().numel() for factor in found.factors)
+            rank = max(max(factor.decode().shape[:2]) for factor in found.factors)
+            assert numbers <= (1 - amount) * size or rank == 1, (name, amount)
+            assert numbers >= (1 - amount) * size - 0.1 * size, (name, amount)
+
+
+def test_what_cannot_become_a_product_is_refused_by_name(kind, profile):
+    if kind.family != "factorize":
+        return
+    able = names(kind, profile)
+    assert able and {"grouped", "depthwise"}.isdisjoint(able)
+    for name in profile.sites.keys() - able:
+        with pytest.raises(PlanError, match=f"cannot take {name}, "):
+            kind().apply(profile, (*able, name))
+
+
 def test_what_an_earlier_step_removed_stays_removed(kind, profile):
+    """Of the factors of a product, the same share."""
     if Masked not in kind.follows:
         return
-    for name in sorted(profile.sites):
+    for name in names(kind, profile) if kind.family == "factorize" else sorted(profile.sites):
         made = PruneDamage(amount=0.5).apply(profile, (name,))
         before = bytes_of(made[name])
         found = kind().apply(profile, (name,), made=made)[name]
-        assert not found.decode()[~made[name].mask].any()
         assert bytes_of(made[name]) == before
+        if isinstance(found, LowRank):
+            for factor in found.factors:
+                few = factor.mask[0].numel() < 16  # three taps: two go, or one
+                near = pytest.approx(0.5, abs=0.2 if few else 0.05)
+                assert float(factor.mask.float().mean()) == near
+                assert not factor.weight[~factor.mask].any()
+            continue
+        assert not found.decode()[~made[name].mask].any()
 
 
 def test_a_plan_brings_it_back(kind, profile):

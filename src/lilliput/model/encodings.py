@@ -129,6 +129,11 @@ class LowRank:
         return _laid(chained([factor.decode().float() for factor in self.factors]), self)
 
 
+def factor_name(parameter: str, place: int) -> str:
+    """What a factor is called where it is treated like a parameter of its own."""
+    return f"{parameter}.factor{place}"
+
+
 def _laid(matrix: Tensor, encoding: "Grid | Codebook | LowRank") -> Tensor:
     """A matrix view in the parameter's shape."""
     turned = matrix.t() if encoding.transposed else matrix

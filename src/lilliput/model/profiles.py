@@ -10,6 +10,7 @@ from lilliput.model.moments import Moments
 from lilliput.model.sites import Site
 from lilliput.tensor.allocation import Spectrum, spectrum, water_filling_bits
 from lilliput.tensor.feedback import RowFactor, row_factor
+from lilliput.tensor.low_rank import Products
 from lilliput.tensor.second_order import inverse_factor, layer_damage, two_sided_damage
 
 SMOOTHING = 2000.0  # pseudo-counts shared by the rows of an embedding
@@ -109,6 +110,7 @@ class Profile:
         factors: Factorisations of column sides made so far, by the address of the second moment.
         row_factors: Factorisations of row sides made so far, by site.
         spectra: Eigenvalues and eigenvectors of column sides, by the address of the second moment.
+        products: Factorizations of weights made so far, by technique and site.
     """
 
     model_hash: str
@@ -118,6 +120,9 @@ class Profile:
     factors: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
     row_factors: dict[str, RowFactor] = field(default_factory=dict, repr=False, compare=False)
     spectra: dict[int, Spectrum] = field(default_factory=dict, repr=False, compare=False)
+    products: dict[tuple[str, str], Products] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def calibrated(self) -> bool:

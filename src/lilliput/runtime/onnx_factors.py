@@ -10,17 +10,12 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from lilliput.model.encodings import Dense, Encoding, LowRank
+from lilliput.model.encodings import Dense, Encoding, LowRank, factor_name
 from lilliput.runtime.onnx_bind import Binding, Bindings, Piece
 from lilliput.runtime.onnx_clean import array_of
 from lilliput.runtime.onnx_edit import Editor
 
 _TWO_AXES = [1, 0]
-
-
-def factor_name(parameter: str, place: int) -> str:
-    """What a factor is called in files, as if it were a parameter."""
-    return f"{parameter}.factor{place}"
 
 
 def split_products(
@@ -119,7 +114,7 @@ def _split(editor: Editor, binding: Binding, product: LowRank) -> list[Binding]:
             left, right = values if turned else reversed(values)
             _multiply(editor, node, position, left=left, right=right)
     return [
-        Binding(value.name or "", tuple(value.shape or ()), (part,), _uses(value))
+        Binding(value.name or "", array_of(value).shape, (part,), _uses(value))
         for part, value in zip(parts, values, strict=True)
     ]
 
@@ -168,7 +163,7 @@ def _convolve(editor: Editor, node: ir.Node, factors: list[ir.Value]) -> None:
 
     Each axis of the kernel is walked by the factor that is longer than one there, or the first.
     """
-    shapes = [tuple(int(size) for size in factor.shape or ()) for factor in factors]
+    shapes = [array_of(factor).shape for factor in factors]
     axes = len(shapes[0]) - 2
     old = {name: node.attributes.get_ints(name) for name in ("strides", "pads", "dilations")}
     strides, dilations = (list(old[name] or [1] * axes) for name in ("strides", "dilations"))

@@ -14,8 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from torch import Tensor
 
 from lilliput.errors import ContainerError, OutputError
-from lilliput.model.encodings import Codebook, Dense, Encoding, Grid, LowRank
-from lilliput.runtime.onnx_factors import factor_name
+from lilliput.model.encodings import Codebook, Dense, Encoding, Grid, LowRank, factor_name
 
 _ENTRY = "lilliput.weights"
 

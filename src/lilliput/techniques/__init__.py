@@ -5,6 +5,11 @@ from pydantic import ValidationError
 from lilliput.errors import PlanError
 from lilliput.records import Step
 from lilliput.techniques.base import Option, Technique
+from lilliput.techniques.factorize_cp import FactorizeCp
+from lilliput.techniques.factorize_spatial import FactorizeSpatial
+from lilliput.techniques.factorize_svd import FactorizeSvd
+from lilliput.techniques.factorize_tucker import FactorizeTucker
+from lilliput.techniques.factorize_whitened import FactorizeWhitened
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.prune_damage import PruneDamage
 from lilliput.techniques.prune_magnitude import PruneMagnitude
@@ -18,6 +23,11 @@ from lilliput.techniques.quantize_round import QuantizeRound
 from lilliput.techniques.share_values import ShareValues
 
 TABLE: tuple[type[Fields], ...] = (
+    FactorizeCp,
+    FactorizeSpatial,
+    FactorizeSvd,
+    FactorizeTucker,
+    FactorizeWhitened,
     PruneDamage,
     PruneMagnitude,
     PruneSensitivity,
@@ -32,6 +42,11 @@ TABLE: tuple[type[Fields], ...] = (
 
 __all__ = [
     "TABLE",
+    "FactorizeCp",
+    "FactorizeSpatial",
+    "FactorizeSvd",
+    "FactorizeTucker",
+    "FactorizeWhitened",
     "Family",
     "Fields",
     "Option",

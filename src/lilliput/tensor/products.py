@@ -101,7 +101,7 @@ def fitted_factor(
         return chained([*before, factor, *factors[place + 1 :]]).reshape(weight.shape)
 
     found = factors[place].clone()
-    product, pull = torch.func.vjp(image, found)
+    product, pull = torch.func.vjp(image, found)  # type: ignore[misc]
     (residual,) = pull(metric.times(weight - product))
     direction, size = residual, float(residual.square().sum())
     start = size
@@ -163,3 +163,46 @@ def prefix(factors: Sequence[Tensor], then: Sequence[int]) -> Tensor:
     width = channels * math.prod(kernel)
     unit = torch.eye(width).reshape(width, channels, *kernel)
     return chained([*factors, unit]).reshape(width, -1)
+
+
+def marginal(second: Tensor, kernel: Sequence[int], walked: Sequence[int]) -> Tensor:
+    """H of some axes of the kernel only: the mean over places on the others.
+
+    Args:
+        second: (in * taps, in * taps).
+        kernel: Sizes of the whole kernel.
+        walked: The same, 1 on the axes that are left out.
+
+    Returns:
+        (in * walked taps, in * walked taps).
+    """
+    channels = len(second) // math.prod(kernel)
+    axes = len(kernel) + 1
+    wide = second.reshape(channels, *kernel, channels, *kernel)
+    for axis, (size, left) in enumerate(zip(kernel, walked, strict=True), 1):
+        if left < size:
+            mean = wide.diagonal(dim1=axis, dim2=axes + axis).mean(-1)
+            wide = mean.unsqueeze(axis).unsqueeze(axes + axis)
+    width = channels * math.prod(walked)
+    return wide.reshape(width, width)
+
+
+def output_side(after: Sequence[Tensor], channels: int, output: Tensor) -> Tensor:
+    """G as a factor sees it whose outputs go through others.
+
+    Args:
+        after: The factors after it.
+        channels: Its own outputs.
+        output: G of the product, (out, out), or its diagonal, (out,).
+
+    Returns:
+        (channels, channels); for the last factor the given G.
+    """
+    if not after:
+        return output
+    unit = torch.eye(channels).reshape(channels, channels, *[1] * (after[0].dim() - 2))
+    whole = chained([unit, *after]).reshape(after[-1].shape[0], channels, -1)
+    side = torch.zeros(channels, channels)
+    for tap in whole.unbind(2):  # (out, channels)
+        side += tap.t() @ (output[:, None] * tap if output.dim() == 1 else output @ tap)
+    return side
