@@ -38,7 +38,7 @@ def test_a_step_that_cannot_build_on_the_one_before_is_refused(profile):
     twice = [("quantize_round", ("a",), {"bits": 2}), ("quantize_round", ("a",), {})]
     with pytest.raises(PlanError, match=r"quantize_round cannot take a: .* made it grid") as told:
         apply(plan_of(*twice), profile)
-    assert "prune, then share or quantize" in told.value.hint
+    assert "prune, factorize, then share or quantize" in told.value.hint
 
 
 def test_a_step_builds_on_the_one_before(profile):

@@ -30,9 +30,12 @@ def strengths(kind, profile, where):
 def names(kind, profile):
     """What a technique can take; it has no options for the rest."""
     every = profile.parameters if kind.takes_any else profile.sites
-    if kind.family != "factorize":
-        return list(every)
-    return [name for name in every if kind().options(profile, name)]
+    if kind not in TAKEN:
+        TAKEN[kind] = {name for name in profile.sites if kind().options(profile, name)}
+    return [name for name in every if name in TAKEN[kind] or name not in profile.sites]
+
+
+TAKEN: dict[object, set[str]] = {}  # all profiles here are equal
 
 
 def bytes_of(encoding):

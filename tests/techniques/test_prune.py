@@ -105,7 +105,7 @@ def test_quantization_after_pruning_makes_up_for_both(profile):
 def test_steps_in_another_order_are_refused(profile, first, then, message):
     with pytest.raises(PlanError, match=message) as told:
         apply(plan_of(profile, first.step_of(("linear",)), then.step_of(("linear",))), profile)
-    assert "prune, then share or quantize" in told.value.hint
+    assert "prune, factorize, then share or quantize" in told.value.hint
 
 
 def test_a_pattern_of_another_form_names_the_allowed_ones(profile):

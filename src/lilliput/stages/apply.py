@@ -1,17 +1,21 @@
 """A plan becomes encodings: each step builds on what those before it made of a parameter."""
 
+from collections.abc import Sequence
+
 from lilliput.errors import PlanError
-from lilliput.model.encodings import Encoding, Made
+from lilliput.model.encodings import Dense, Encoding, LowRank, Made
 from lilliput.model.profiles import Profile
 from lilliput.records import Plan
-from lilliput.techniques import Technique, from_step
+from lilliput.techniques import Technique, from_step, on_factors, on_ties, ties_among
+
+LATER = ("share", "quantize")  # families whose steps can follow a factorization
 
 
 def apply(plan: Plan, profile: Profile) -> dict[str, Encoding]:
     """What the plan turns each parameter into. Neither the model nor the profile changes.
 
     Args:
-        plan: Steps in order: prune, then share or quantize.
+        plan: Steps in order: prune, factorize, then share or quantize.
         profile: Weights and statistics of the model it is applied to.
 
     Raises:
@@ -29,17 +33,40 @@ def apply(plan: Plan, profile: Profile) -> dict[str, Encoding]:
             raise PlanError(f"{step.technique}: the model has no site {strange[0]!r}")
         made = {name: encodings[name] for name in step.where if name in encodings}
         _check_order(technique, made)
-        encodings |= technique.apply(profile, step.where, made=made)
+        encodings |= _apply_step(technique, profile, step.where, made=made)
     return encodings
 
 
+def _apply_step(
+    technique: Technique, profile: Profile, where: Sequence[str], *, made: Made
+) -> dict[str, Encoding]:
+    """One step: on whole weights, on the factors of products, on weights that several share."""
+    products = {name: found for name, found in made.items() if isinstance(found, LowRank)}
+    ties = ties_among(made)
+    apart = products.keys() | {name for names in ties for name in names}
+    plain = [name for name in where if name not in apart]
+    before = {name: found for name, found in made.items() if name not in apart}
+    return {
+        **technique.apply(profile, plain, made=before),
+        **on_factors(technique, profile, made=products),
+        **on_ties(technique, profile, made=made, ties=ties),
+    }
+
+
 def _check_order(technique: Technique, made: Made) -> None:
+    tied = {name for names in ties_among(made) for name in names}
     for name, encoding in made.items():
-        if not isinstance(encoding, technique.follows):
+        parts: list[Encoding] = [encoding]
+        if isinstance(encoding, LowRank) and technique.family in LATER:
+            parts = [part for part in encoding.factors if not isinstance(part, Dense)]
+        elif name in tied and technique.family == "quantize":
+            parts = []
+        wrong = next((part for part in parts if not isinstance(part, technique.follows)), None)
+        if wrong is not None:
             raise PlanError(
                 f"{technique.name} cannot take {name}: "
-                f"an earlier step made it {type(encoding).__name__.lower()}",
-                "one site takes steps in this order: prune, then share or quantize",
+                f"an earlier step made it {type(wrong).__name__.lower()}",
+                "one site takes steps in this order: prune, factorize, then share or quantize",
             )
 
 

@@ -11,6 +11,7 @@ from lilliput.techniques.factorize_svd import FactorizeSvd
 from lilliput.techniques.factorize_tucker import FactorizeTucker
 from lilliput.techniques.factorize_whitened import FactorizeWhitened
 from lilliput.techniques.fields import Family, Fields
+from lilliput.techniques.on_factors import on_factors
 from lilliput.techniques.prune_damage import PruneDamage
 from lilliput.techniques.prune_magnitude import PruneMagnitude
 from lilliput.techniques.prune_sensitivity import PruneSensitivity
@@ -20,7 +21,9 @@ from lilliput.techniques.prune_wanda import PruneWanda
 from lilliput.techniques.quantize_feedback import QuantizeFeedback
 from lilliput.techniques.quantize_float16 import QuantizeFloat16
 from lilliput.techniques.quantize_round import QuantizeRound
+from lilliput.techniques.share_layers import ShareLayers
 from lilliput.techniques.share_values import ShareValues
+from lilliput.techniques.ties import on_ties, ties_among
 
 TABLE: tuple[type[Fields], ...] = (
     FactorizeCp,
@@ -37,6 +40,7 @@ TABLE: tuple[type[Fields], ...] = (
     QuantizeFeedback,
     QuantizeFloat16,
     QuantizeRound,
+    ShareLayers,
     ShareValues,
 )
 
@@ -59,9 +63,13 @@ __all__ = [
     "QuantizeFeedback",
     "QuantizeFloat16",
     "QuantizeRound",
+    "ShareLayers",
     "ShareValues",
     "Technique",
     "from_step",
+    "on_factors",
+    "on_ties",
+    "ties_among",
 ]
 
 
