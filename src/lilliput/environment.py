@@ -122,7 +122,7 @@ def fingerprint(**more: object) -> str:
     Args:
         more: Further facts, as JSON can hold them.
     """
-    facts = environment() | {"runtimes": {name: package_version(name) for name in _RUNTIMES}} | more
+    facts = environment() | {"runtimes": {name: package_version(name) for name in RUNTIMES}} | more
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -11,8 +11,8 @@ import onnxruntime
 
 from lilliput.errors import ContainerError
 from lilliput.runtime.onnx_encode import STEP_SUFFIXES
-from lilliput.runtime.sessions import session
 from lilliput.runtime.onnx_read import inner_nodes
+from lilliput.runtime.sessions import session
 
 _WEIGHTS = {ir.DataType.INT8, ir.DataType.INT16}
 _PRODUCTS = {"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"}

@@ -31,9 +31,7 @@ class ShareLayers(Fields):
 
     name: ClassVar[str] = "share_layers"
     family: ClassVar[Family] = "share"
-    source: ClassVar[str] = (
-        "Lan et al. 2020, arXiv 1909.11942, here after training"
-    )
+    source: ClassVar[str] = "Lan et al. 2020, arXiv 1909.11942, here after training"
     summary: ClassVar[str] = "one weight for layers that are nearly equal"
     joint: ClassVar[bool] = True
 
