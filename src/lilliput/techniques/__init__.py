@@ -19,6 +19,7 @@ from lilliput.techniques.prune_sparsegpt import PruneSparsegpt
 from lilliput.techniques.prune_surgeon import PruneSurgeon
 from lilliput.techniques.prune_wanda import PruneWanda
 from lilliput.techniques.quantize_feedback import QuantizeFeedback
+from lilliput.techniques.quantize_fixed_point import QuantizeFixedPoint
 from lilliput.techniques.quantize_float16 import QuantizeFloat16
 from lilliput.techniques.quantize_round import QuantizeRound
 from lilliput.techniques.share_layers import ShareLayers
@@ -38,6 +39,7 @@ TABLE: tuple[type[Fields], ...] = (
     PruneSurgeon,
     PruneWanda,
     QuantizeFeedback,
+    QuantizeFixedPoint,
     QuantizeFloat16,
     QuantizeRound,
     ShareLayers,
@@ -61,6 +63,7 @@ __all__ = [
     "PruneSurgeon",
     "PruneWanda",
     "QuantizeFeedback",
+    "QuantizeFixedPoint",
     "QuantizeFloat16",
     "QuantizeRound",
     "ShareLayers",
