@@ -286,6 +286,20 @@ class RuntimeScore(Record):
     problem: str | None = None
 
 
+class FixedPort(Record):
+    """An input or output of an integer artifact: ``integer = floor(value * 2**exponent + 1/2)``.
+
+    Attributes:
+        name: In the graph.
+        type: Type of the integers; what does not fit is clipped.
+        exponent: As above; ``value = integer * 2**-exponent``.
+    """
+
+    name: str
+    type: Literal["int8", "uint8", "int16"]
+    exponent: int
+
+
 class Artifact(Record):
     """The shipped files and where they came from; written as `manifest.json`.
 
@@ -294,6 +308,8 @@ class Artifact(Record):
         kind: ``onnx``, or ``torch`` for the weights-only path (run by PyTorch).
         inputs: Names of the graph inputs, in the order in which the model's inputs flatten.
         outputs: Names of the graph outputs, in the order in which the model's outputs flatten.
+        fixed: Inputs and outputs that are integers in the place of floating point; what is not
+            named here keeps its type. Empty unless the artifact computes in integers only.
     """
 
     schema_version: Literal[1] = 1
@@ -301,6 +317,7 @@ class Artifact(Record):
     files: dict[str, FileEntry]
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    fixed: tuple[FixedPort, ...] = ()
     plan: Plan
     versions: dict[str, str] = {}
 
