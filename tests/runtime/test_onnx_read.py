@@ -44,7 +44,7 @@ def test_external_data_outside_the_folder_is_refused(tmp_path, location):
 
 def test_external_data_missing_or_short_is_refused(tmp_path):
     path = written(with_external_data(tmp_path, "w.bin"), tmp_path / "m.onnx")
-    with pytest.raises(ContainerError, match="external data that is not there: 'w.bin'"):
+    with pytest.raises(ContainerError, match=r"external data that is not there: 'w\.bin'"):
         read_onnx(path)
     (tmp_path / "w.bin").write_bytes(bytes(4799))
     with pytest.raises(ContainerError, match="external data of tensor 'w' is cut short"):
@@ -52,7 +52,7 @@ def test_external_data_missing_or_short_is_refused(tmp_path):
 
 
 def test_files_that_are_no_models(tmp_path):
-    with pytest.raises(ContainerError, match="cannot read .*No such file"):
+    with pytest.raises(ContainerError, match=r"cannot read .*No such file"):
         read_onnx(tmp_path / "none.onnx")
     data = plain().SerializeToString()
     for number, broken in enumerate((b"", b"no model", data[:100], data[: len(data) // 2])):
