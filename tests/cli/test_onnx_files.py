@@ -76,7 +76,7 @@ def test_a_metric_of_the_users_own(there, call):
     assert made.document["original"]["score"] == 1.0
     for name, told in {
         "broken": "no such metric today",
-        "np": "has no rows",
+        "np": "metric.py:np failed",
         "Other": "metric.py has no Other",
     }.items():
         failed = call(*words, "--metric", f"metric.py:{name}", "--out", "no")

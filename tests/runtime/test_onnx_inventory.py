@@ -1,23 +1,29 @@
 """Sites of ONNX graphs: a change of a weight costs what the moments of its inputs say."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from graphs import graph, node, weight
 from nets import Convolutions, Recurrent
 from onnx import helper
 
+from graphs import graph, node, weight
 from lilliput.errors import TaskError
 from lilliput.model.calls import run_with
 from lilliput.model.capture import Capture, capture
+from lilliput.model.encodings import Grid
 from lilliput.model.observe import observe
+from lilliput.model.sites import Site
+from lilliput.runtime.onnx_encode import write_encodings
 from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.onnx_inventory import bind_onnx, capture_onnx
 from lilliput.runtime.onnx_module import OnnxModule
 from lilliput.runtime.onnx_read import OnnxFile, read_onnx
 from lilliput.runtime.onnx_simplify import simplify
+from lilliput.runtime.sessions import default_session
 
 
 def module_of(model: onnx.ModelProto) -> OnnxModule:
@@ -28,7 +34,11 @@ def module_of(model: onnx.ModelProto) -> OnnxModule:
 
 
 def one(layer: onnx.NodeProto, shape: tuple[int, ...], sizes: list[int | str]) -> OnnxModule:
-    return module_of(graph([layer], {"x": sizes}, ["y"], weights={"w": weight(*shape)}))
+    """One operator; a matrix as its input is one call, no batch of examples."""
+    module = module_of(graph([layer], {"x": sizes}, ["y"], weights={"w": weight(*shape)}))
+    if len(sizes) == 2:
+        module.ports = tuple(replace(port, batch=None) for port in module.ports)
+    return module
 
 
 VECTORS, IMAGES = torch.randn(6, 20), torch.randn(3, 4, 9, 7)
@@ -62,9 +72,6 @@ def test_a_changed_weight_costs_what_the_moments_say(name):
     layer, shape, inputs = LAYERS[name]
     sizes = ["N", *inputs.shape[1:]] if inputs.ndim == 4 else list(inputs.shape)
     module = one(layer, shape, sizes)
-    if inputs.ndim == 2:  # one call, not a batch of examples
-        module.ports = tuple(port.__class__(port.name, port.kind, port.sizes, None)
-                             for port in module.ports)  # fmt: skip
     captured = capture_onnx(module, {"x": inputs})
     site = captured.sites["w"]
     assert torch.equal(site.parameter(site.matrix(module.w)), module.w)
@@ -74,6 +81,42 @@ def test_a_changed_weight_costs_what_the_moments_say(name):
     rows = site.matrix(change).reshape(len(second), -1, site.columns)
     expected = torch.einsum("gri,gij,grj->", rows, second, rows)
     assert float(moved.square().sum()) == pytest.approx(float(expected), rel=1e-3)
+
+
+def coded(site: Site, value: torch.Tensor) -> Grid:
+    matrix = site.matrix(value)
+    steps, columns = matrix.abs().amax(1) / 100, torch.linspace(0.5, 1.5, site.columns)
+    codes = torch.round(matrix / columns / steps[:, None]).clamp(-127, 127).to(torch.int8)
+    return Grid(codes, steps, columns, site.shape, site.transposed)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_integers_are_written_where_the_weight_is(name, tmp_path):
+    layer, shape, inputs = LAYERS[name]
+    sizes = ["N", *inputs.shape[1:]] if inputs.ndim == 4 else list(inputs.shape)
+    module = one(layer, shape, sizes)
+    (site,) = capture_onnx(module, {"x": inputs}).sites.values()
+    grid = coded(site, module.w)
+    bound = bind_onnx(module, tmp_path / "before.onnx")
+    assert write_encodings(bound, {"w": grid}, tmp_path / "after.onnx") == []
+    expected = run_with(module, {"w": grid.decode()}, {"x": inputs})["y"].numpy()
+    (answer,) = default_session(tmp_path / "after.onnx").run(None, {"x": inputs.numpy()})
+    assert np.abs(answer - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_integers_are_written_for_weights_in_branches(tmp_path):
+    module, captured, batch = captured_branches()
+    known = dict(module.named_parameters())
+    grids = {name: coded(site, known[name]) for name, site in captured.sites.items()}
+    bound = bind_onnx(module, tmp_path / "before.onnx")
+    assert write_encodings(bound, grids, tmp_path / "after.onnx") == []
+    session = default_session(tmp_path / "after.onnx")
+    for flag in (True, False):
+        feed = {**batch, "flag": torch.tensor(flag)}
+        values = {name: grid.decode() for name, grid in grids.items()}
+        expected = run_with(module, values, feed)["y"].numpy()
+        (answer,) = session.run(None, {name: value.numpy() for name, value in feed.items()})
+        assert np.abs(answer - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
 def test_an_embedding_counts_its_rows_and_a_tied_turned_one_is_one_site():
