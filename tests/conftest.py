@@ -9,6 +9,14 @@ settings.register_profile("lilliput", deadline=None, derandomize=True, database=
 settings.load_profile("lilliput")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def cache_apart(tmp_path_factory):
+    """What is measured in tests is forgotten after them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LILLIPUT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def users_modules_apart(tmp_path_factory):
     """Forgets what a test imported from its own folders: the next one has a `net.py` too."""

@@ -250,6 +250,27 @@ class SiteReport(Record):
     clipped: int = 0
 
 
+class Survey(Record):
+    """What is known of a model before anything is changed.
+
+    Attributes:
+        sites: In the order of the model.
+        site_ms: Milliseconds of each site in the original's export, by the runtime's profiler;
+            None where there is no graph to run.
+        other_ms: The same of everything else, by kind of operation.
+        batch: Examples per call.
+        threads: Threads inside one operation.
+        answers: Where bytes, time and sensitivity are, and what can get faster here.
+    """
+
+    sites: tuple[SiteReport, ...]
+    site_ms: dict[str, float] | None
+    other_ms: dict[str, float] | None
+    batch: int
+    threads: int
+    answers: tuple[str, ...]
+
+
 class Fidelity(Record):
     """How well the artifact reproduces PyTorch's compressed model, in the default session.
 

@@ -1,22 +1,28 @@
-"""profile alone: what each site of a model weighs, computes and is worth."""
+"""profile alone: what each site of a model weighs, computes, takes and is worth."""
 
 import tempfile
+from collections import defaultdict
 from pathlib import Path
 
 from lilliput.budget import Budget
-from lilliput.model.profiles import SiteProfile
-from lilliput.records import SiteReport
-from lilliput.runs import Settings, prepare
+from lilliput.environment import cpu_features
+from lilliput.forms import GraphForm
+from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.records import SiteReport, Survey
+from lilliput.runs import Run, Settings, prepare
+from lilliput.runtime.op_times import by_site, operation_times
+from lilliput.stages.answers import Times, answers
+from lilliput.stages.measure import typical_batch
 from lilliput.stages.profile import profile
 from lilliput.task import Task
 
 
-def survey(task: Task, *, settings: Settings | None = None) -> tuple[SiteReport, ...]:
-    """Every site in the order of the model, as it is before anything is changed.
+def survey(task: Task, *, settings: Settings | None = None) -> Survey:
+    """Every site in the order of the model, as it is before anything is changed, and what follows.
 
     Args:
         task: The model and examples; without examples the sensitivity is a guess from the weights.
-        settings: Seed, part, and where warnings and progress are told.
+        settings: Seed, part, conditions, and where warnings and progress are told.
 
     Raises:
         TaskError: See `lilliput.validation.check_task`.
@@ -33,10 +39,35 @@ def survey(task: Task, *, settings: Settings | None = None) -> tuple[SiteReport,
             seed=settings.seed,
             progress=settings.progress,
         )
+        settings.progress("time", 0, 1)
+        times = _times(run, known)
     for warning in known.warnings:
         settings.said(f"Warning: {warning}")
     sizes = {name: value.element_size() for name, value in known.parameters.items()}
-    return tuple(_untouched(site, sizes[name]) for name, site in known.sites.items())
+    sites = tuple(_untouched(site, sizes[name]) for name, site in known.sites.items())
+    return Survey(
+        sites=sites,
+        site_ms=None if times is None else dict(times.sites),
+        other_ms=None if times is None else dict(times.others),
+        batch=settings.conditions.batch,
+        threads=settings.conditions.stated_threads,
+        answers=answers(sites, times),
+    )
+
+
+def _times(run: Run, known: Profile) -> Times | None:
+    """Of the original, by the runtime's own profiler; None where PyTorch would run it."""
+    if not isinstance(run.form, GraphForm):
+        return None
+    conditions = run.settings.conditions
+    arrays = typical_batch(run.task, run.split.proof, size=conditions.batch)
+    times = operation_times(run.original, arrays, threads=conditions.threads)
+    found, others = by_site(run.original, times, readers=run.form.readers)
+    kinds: dict[str, float] = defaultdict(float)
+    for other in others:
+        kinds[other.kind] += other.milliseconds
+    sites = {name: found.get(name, 0.0) for name in known.sites}
+    return Times(sites, kinds, len(times), cpu_features())
 
 
 def _untouched(known: SiteProfile, element_bytes: int) -> SiteReport:

@@ -5,6 +5,7 @@ Started as ``python -m lilliput.runtime.op_times``; never imports torch.
 
 import io
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,8 @@ from lilliput.runtime.frames import read_message, write_message
 
 CALLS = 20
 _KERNEL = "_kernel_time"
-_BLOCKED = "_nchwc"  # convolutions in the runtime's own layout are named after their output
+# Names of fused nodes: "fused NODE", "NODE/MatMulAddFusion/", "OUTPUT_nchwc" in blocked layout.
+_DECORATED = re.compile(r"^(?:fused )?([^/]*?)(?:_nchwc)?(?:_token_\d+)?(?:/.*)?$")
 _WARM_UP = 3
 # What the runtime computes together with the operation before it, or turns a weight with.
 _THROUGH = frozenset(
@@ -92,8 +94,8 @@ def by_site(
     found: dict[str, float] = defaultdict(float)
     others = []
     for time in times:
-        name = time.name.removesuffix(_BLOCKED).partition("/")[0]
-        site = owners.get(name)
+        bare = _DECORATED.match(time.name)
+        site = owners.get(bare[1]) if bare else None
         if site is None or time.kind in ("Add", "Mul", "Transpose", "Cast"):
             others.append(time)
         else:

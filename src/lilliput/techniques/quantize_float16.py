@@ -28,9 +28,10 @@ class QuantizeFloat16(Fields):
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
-        """One: half of the bytes, no damage worth counting."""
-        size = profile.parameters[where].numel()
-        return (Option({}, 0.0, 2.0 * size, 4 * size),)
+        """One: half of the bytes where that is harmless, no damage worth counting."""
+        value = profile.parameters[where].detach()
+        size = value.numel()
+        return (Option({}, 0.0, (2.0 if harmless(value) else 4.0) * size, 4 * size),)
 
     def apply(
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
