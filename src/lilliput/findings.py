@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lilliput.budget import Budget
 from lilliput.environment import environment
-from lilliput.model.encodings import Encoding, Grid
+from lilliput.model.encodings import Encoding, Grid, Grouped
 from lilliput.model.profiles import Profile
 from lilliput.records import Drop, Fidelity, Measurement, Plan, Planning, Report, SiteReport
 from lilliput.runs import Run
@@ -131,7 +131,7 @@ def _site(found: Findings, name: str) -> SiteReport:
         damage=relative,
         sensitivity=known.sensitivity,
         macs=known.macs,
-        clipped=encoding.clipped if isinstance(encoding, Grid) else 0,
+        clipped=encoding.clipped if isinstance(encoding, Grid | Grouped) else 0,
     )
 
 
@@ -145,4 +145,4 @@ def _stored_bytes(found: Findings, name: str) -> int | None:
     return sum(mine) if mine else None
 
 
-_PARTS = frozenset({".codes", ".rows", ".columns", ".steps"})
+_PARTS = frozenset({".codes", ".rows", ".columns", ".steps", ".values", ".zeros", ".row.zeros"})

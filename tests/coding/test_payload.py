@@ -9,9 +9,11 @@ from hypothesis.extra import numpy as hnp
 
 from conftest import laplace_codes
 from lilliput.coding.drafts import finish
-from lilliput.coding.payload import Form, draft_bytes, draft_nibbles, draft_tensor
+from lilliput.coding.matrix import encode_matrix
+from lilliput.coding.payload import Form, draft_bytes, draft_parts, draft_tensor
 from lilliput.coding.payload_decoder import decode_streams, inflate
 from lilliput.errors import ContainerError
+from lilliput.tensor.packing import pack_codes
 
 TYPES = ["<f4", "<f2", "<f8", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8"]
 
@@ -75,10 +77,26 @@ def test_not_a_number_keeps_its_bits() -> None:
 def test_nibbles_are_coded_as_codes() -> None:
     codes = np.clip(laplace_codes(64, 128, 1.0) + 8, 0, 15).astype(np.uint8)
     packed = (codes[:, ::2] | codes[:, 1::2] << 4).tobytes()
-    [stream] = finish([draft_nibbles(packed, 64)])
+    [stream] = finish([draft_parts(packed, 64, width=4)])
     assert decode_streams([(stream, len(packed))]) == [packed]
     _, counts = np.unique(codes, return_counts=True)
     assert len(stream) < float((counts * np.log2(codes.size / counts)).sum()) / 8
+
+
+def test_crumbs_are_coded_as_codes() -> None:
+    codes = np.clip(laplace_codes(64, 128, 0.6) + 2, 0, 3).astype(np.uint8)
+    packed = pack_codes(codes, 2).tobytes()
+    [stream] = finish([draft_parts(packed, 64, width=2)])
+    assert decode_streams([(stream, len(packed))]) == [packed]
+    _, counts = np.unique(codes, return_counts=True)
+    assert len(stream) < float((counts * np.log2(codes.size / counts)).sum()) / 8 + 40
+
+
+def test_any_bytes_may_be_taken_apart() -> None:
+    data = np.random.default_rng(0).integers(0, 256, 640, np.uint8).tobytes()
+    for width in (2, 4):
+        [stream] = finish([draft_parts(data, 8, width=width)])
+        assert decode_streams([(stream, len(data))]) == [data]
 
 
 @given(st.binary(max_size=500))
@@ -99,11 +117,20 @@ def test_inflate_never_allocates_more_than_declared() -> None:
         inflate(b"\xff\xff", 3)
 
 
+def damaged_parts(width: int, code: int) -> bytes:
+    """One byte's worth of codes, the first of which is too large."""
+    codes = np.zeros((1, 8 // width), np.int8)
+    codes[0, 0] = code
+    return bytes([Form.NIBBLES if width == 4 else Form.CRUMBS]) + encode_matrix(codes)
+
+
 @pytest.mark.parametrize(
     ("stream", "size", "message"),
     [
         (b"", 3, "ends too early"),
         (b"\x09", 3, "unknown form"),
+        (damaged_parts(4, 16), 1, "more than 4 bits"),
+        (damaged_parts(2, 4), 1, "more than 2 bits"),
         (b"\x00ab", 3, "2 bytes where 3"),
         (b"\x02\x09", 4, "unknown element type"),
         (b"\x02\x02\x00\x01\x01", 3, "no multiple"),

@@ -9,7 +9,7 @@ from torch import nn
 from lilliput.batches import flatten_inputs, flatten_tensors
 from lilliput.errors import CaptureError, ContainerError, InternalError
 from lilliput.model.calls import run_with
-from lilliput.model.encodings import Dense, LowRank
+from lilliput.model.encodings import Dense, Grouped, LowRank
 from lilliput.model.sites import Site
 from lilliput.runtime.torch_processes import TorchWorker, stored_state
 from lilliput.runtime.weights_file import read_weights, write_weights
@@ -79,3 +79,28 @@ def test_a_class_from_nowhere_is_an_error_of_one_line(tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(InternalError, match=r"status 1: .*weight"):
         TorchWorker(tmp_path / "w.onnx", nn.Linear(2, 2), inputs=torch.ones(1, 2))
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("whole", [True, False])
+def test_codes_of_few_bits_are_packed_and_come_back(bits, whole, tmp_path):
+    torch.manual_seed(0)
+    encoding = Grouped(
+        codes=torch.randint(0, 2**bits, (6, 37)).to(torch.uint8),
+        steps=torch.rand(6, 3) + 0.1,
+        zeros=torch.randint(0, 2**bits, (6, 3)).to(torch.uint8) if whole else None,
+        bits=bits,
+        group=16,
+        column_steps=torch.rand(37) + 0.5 if whole else None,
+        shape=(37, 6),
+        transposed=True,
+    )
+    write_weights({"a": torch.zeros(37, 6)}, {"a": encoding}, tmp_path / "w.onnx")
+    found = read_weights(tmp_path / "w.onnx")["a"]
+    assert torch.equal(found, encoding.decode())
+    width = {2: 2, 3: 4}.get(bits, bits)
+    assert onnx_sizes(tmp_path / "w.onnx")["a.codes"] == 6 * -(-37 * width // 8)
+
+
+def onnx_sizes(path):
+    return {t.name: len(t.raw_data) for t in onnx.load(path).graph.initializer}

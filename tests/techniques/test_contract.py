@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lilliput.coding import code_bytes
 from lilliput.errors import PlanError
-from lilliput.model.encodings import Codebook, Dense, Grid, LowRank, Masked
+from lilliput.model.encodings import Codebook, Dense, Grid, Grouped, LowRank, Masked
 from lilliput.plans import plan_from_toml, plan_to_toml
 from lilliput.records import Plan, Step
 from lilliput.stages.apply import apply
@@ -69,7 +69,7 @@ def test_what_becomes_of_a_weight_is_a_finite_weight(kind, profile):
     for name in names(kind, profile):
         for technique in strengths(kind, profile, name):
             for got, encoding in technique.apply(profile, (name,)).items():
-                assert isinstance(encoding, Dense | Grid | Masked | Codebook | LowRank)
+                assert isinstance(encoding, Dense | Grid | Grouped | Masked | Codebook | LowRank)
                 value = encoding.decode()
                 assert got == name and value.shape == profile.parameters[name].shape
                 assert value.dtype == torch.float32 and torch.isfinite(value).all()

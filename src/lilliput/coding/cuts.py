@@ -9,7 +9,7 @@ import numpy as np
 
 from lilliput.coding.drafts import Draft
 from lilliput.coding.names import check_name
-from lilliput.coding.payload import draft_bytes, draft_nibbles, draft_tensor
+from lilliput.coding.payload import draft_bytes, draft_parts, draft_tensor
 from lilliput.coding.protobuf import TensorBytes
 from lilliput.errors import ContainerError
 
@@ -39,6 +39,7 @@ ELEMENTS = {
     19: "|u1",
     20: "|u1",
 }
+UINT8 = 2
 PACKED = {21, 22, 23}  # uint4, int4, float4
 
 
@@ -56,14 +57,15 @@ class Cut:
         """The stream of the cut's bytes."""
         rows = self.dims[0] if len(self.dims) > 1 else 1
         if self.data_type in PACKED and len(data) == (prod(self.dims) + 1) // 2:
-            return draft_nibbles(data, rows if len(data) % max(rows, 1) == 0 else 1)
+            return draft_parts(data, rows if len(data) % max(rows, 1) == 0 else 1, width=4)
         kind = np.dtype(ELEMENTS.get(self.data_type, "|u1"))
         if self.data_type not in ELEMENTS or len(data) % kind.itemsize:
             return draft_bytes(data)
         dims = self.dims if prod(self.dims) * kind.itemsize == len(data) else ()
         coded = draft_tensor(data, kind, dims)
-        if self.data_type == 2 and len(dims) == 3:  # packed 4-bit weights of MatMulNBits
-            coded = min(coded, draft_nibbles(data, dims[0]), key=lambda draft: draft.size)
+        if self.data_type == UINT8 and len(dims) > 1:  # maybe packed weights or their zeros
+            parts = [draft_parts(data, dims[0], width=width) for width in (4, 2)]
+            coded = min(coded, *parts, key=lambda draft: draft.size)
         return coded
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lilliput.coding.bits import varint
 from lilliput.coding.drafts import Draft
 from lilliput.coding.matrix import draft_matrix
+from lilliput.tensor.packing import unpack_codes
 
 Bytes = NDArray[np.uint8]
 MATRIX_TYPES = ("|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
@@ -32,6 +33,7 @@ class Form(IntEnum):
     PALETTE = 4
     PLANES = 5
     NIBBLES = 6
+    CRUMBS = 7
 
 
 def draft_bytes(data: bytes) -> Draft:
@@ -63,11 +65,12 @@ def draft_tensor(data: bytes, kind: np.dtype[np.generic], dims: tuple[int, ...])
     return _shortest(data, *found)
 
 
-def draft_nibbles(data: bytes, rows: int) -> Draft:
-    """A stream of packed 4-bit values, low nibble first: (rows, bytes) as (rows, 2 bytes) codes."""
+def draft_parts(data: bytes, rows: int, *, width: int) -> Draft:
+    """A stream of packed values of 4 or 2 bits, lowest first: (rows, bytes) as codes."""
     packed = np.frombuffer(data, np.uint8).reshape(rows, -1)
-    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(rows, -1)
-    return _shortest(data, Draft((bytes([Form.NIBBLES]), draft_matrix(codes.astype(np.int8)))))
+    codes = unpack_codes(packed, width, count=packed.shape[1] * 8 // width)
+    form = bytes([Form.NIBBLES if width == 4 else Form.CRUMBS])
+    return _shortest(data, Draft((form, draft_matrix(codes.astype(np.int8)))))
 
 
 def _deflate(data: bytes) -> bytes:

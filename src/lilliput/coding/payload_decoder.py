@@ -11,6 +11,7 @@ from lilliput.coding.bits import Reader
 from lilliput.coding.matrix_decoder import decode_matrices
 from lilliput.coding.payload import MATRIX_TYPES, PALETTE_LIMIT
 from lilliput.errors import ContainerError
+from lilliput.tensor.packing import pack_codes
 
 MAX_DEPTH = 4
 Matrices = Sequence[NDArray[np.integer]]
@@ -166,17 +167,26 @@ def _planes(reader: Reader, size: int, depth: int) -> Parsed:
     return Parsed(tuple(item for plane in planes for item in plane.wanted), assemble)
 
 
-def _nibbles(reader: Reader, size: int, depth: int) -> Parsed:
-    wanted = Wanted(reader.rest(), 2 * size, "|u1")
+def _parts(reader: Reader, size: int, width: int) -> Parsed:
+    """Bytes of several codes, the first in the lowest bits."""
+    each = 8 // width
+    wanted = Wanted(reader.rest(), each * size, "|u1")
 
     def assemble(matrices: Matrices) -> bytes:
-        codes = matrices[0].reshape(-1, 2)
-        if codes.size and int(codes.max()) > 15:
-            raise ContainerError("a stream is damaged: a nibble above 15")
-        packed: NDArray[np.uint8] = (codes[:, 0] | codes[:, 1] << 4).astype(np.uint8)
-        return packed.tobytes()
+        codes = matrices[0].reshape(-1, each)
+        if codes.size and int(codes.max()) >= 1 << width:
+            raise ContainerError(f"a stream is damaged: a code of more than {width} bits")
+        return pack_codes(codes.astype(np.uint8), width).tobytes()
 
     return Parsed((wanted,), assemble)
+
+
+def _nibbles(reader: Reader, size: int, depth: int) -> Parsed:
+    return _parts(reader, size, 4)
+
+
+def _crumbs(reader: Reader, size: int, depth: int) -> Parsed:
+    return _parts(reader, size, 2)
 
 
 _PARSERS: tuple[Callable[[Reader, int, int], Parsed], ...] = (
@@ -187,4 +197,5 @@ _PARSERS: tuple[Callable[[Reader, int, int], Parsed], ...] = (
     _palette,
     _planes,
     _nibbles,
+    _crumbs,
 )

@@ -60,6 +60,47 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Grouped:
+    """A weight of few bits: ``(codes - zeros) * steps``, with steps per row and group of columns.
+
+    Attributes:
+        codes: Integers of the site's matrix view, (out, in), uint8, below ``2**bits``.
+        steps: Step per row and group, (out, groups), float32; column c is in ``c // group``.
+        zeros: The code that means zero, (out, groups), uint8; None: ``2**(bits - 1)`` everywhere.
+        bits: Width of a code, 2 to 8.
+        group: Columns of a group, >= 1; the last group may have fewer.
+        column_steps: Positive factor per column, (in,), float32; None means ones.
+        shape: Shape of the parameter.
+        transposed: As in `Grid`.
+        clipped: Number of weights beyond the ends of their group's grid.
+        packed: Whether the runnable file computes on packed codes, where its operators can, which
+            needs little memory; otherwise the runtime decodes them once, when it loads the file.
+    """
+
+    codes: Tensor
+    steps: Tensor
+    zeros: Tensor | None
+    bits: int
+    group: int
+    column_steps: Tensor | None
+    shape: tuple[int, ...]
+    transposed: bool = False
+    clipped: int = 0
+    packed: bool = True
+
+    def decode(self) -> Tensor:
+        """The weight as the model computes with it: float32, in the parameter's shape."""
+        place = torch.arange(self.codes.shape[1]) // self.group
+        zeros = torch.full_like(self.steps, 2.0 ** (self.bits - 1))
+        if self.zeros is not None:
+            zeros = self.zeros.to(torch.float32)
+        matrix = (self.codes.to(torch.float32) - zeros[:, place]) * self.steps[:, place]
+        if self.column_steps is not None:
+            matrix = matrix * self.column_steps[None, :]
+        return _laid(matrix, self)
+
+
+@dataclass(frozen=True)
 class Masked:
     """A weight of which some entries were removed: they are zero, and stay zero in training.
 
@@ -134,13 +175,13 @@ def factor_name(parameter: str, place: int) -> str:
     return f"{parameter}.factor{place}"
 
 
-def _laid(matrix: Tensor, encoding: "Grid | Codebook | LowRank") -> Tensor:
+def _laid(matrix: Tensor, encoding: "Grid | Grouped | Codebook | LowRank") -> Tensor:
     """A matrix view in the parameter's shape."""
     turned = matrix.t() if encoding.transposed else matrix
     return turned.reshape(encoding.shape).contiguous()
 
 
-Factor = Dense | Grid | Masked | Codebook
+Factor = Dense | Grid | Grouped | Masked | Codebook
 Encoding = Factor | LowRank
 Made = Mapping[str, Encoding]  # what earlier steps of a plan made of parameters, by name
 NOTHING: Made = MappingProxyType({})

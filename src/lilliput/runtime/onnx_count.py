@@ -10,23 +10,27 @@ import onnx_ir as ir
 import onnxruntime
 
 from lilliput.errors import ContainerError
-from lilliput.runtime.onnx_encode import STEP_SUFFIXES
+from lilliput.runtime.onnx_encode import CODES_SUFFIX, STEP_SUFFIXES
+from lilliput.runtime.onnx_groups import LOOKUP, PRODUCT
 from lilliput.runtime.onnx_read import inner_nodes
 from lilliput.runtime.sessions import session
 
 _WEIGHTS = {ir.DataType.INT8, ir.DataType.INT16}
-_PRODUCTS = {"MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"}
+_PRODUCTS = {"MatMul", PRODUCT, "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"}
+_PASSED = {"Gather", "Reshape", "Cast"}  # on the way of looked-up bytes
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 Shape = tuple[int, ...]
 
 
 def count_parameters(path: Path) -> int:
     """Numbers a file holds as weights: floats and integer codes, without the codes' steps."""
+    graph = ir.load(path).graph
+    shared = _shared(graph)
     return sum(
-        constant.size
-        for name, constant in _constants(ir.load(path).graph)
+        constant.size * shared.get(name, 1)
+        for name, constant in _constants(graph)
         if not name.endswith(STEP_SUFFIXES)
-        and (constant.dtype.is_floating_point() or constant.dtype in _WEIGHTS)
+        and (name in shared or constant.dtype.is_floating_point() or constant.dtype in _WEIGHTS)
     )
 
 
@@ -40,6 +44,30 @@ def _constants(graph: ir.Graph) -> Iterator[tuple[str, ir.TensorProtocol]]:
         attribute = node.attributes.get("value") if node.op_type == "Constant" else None
         if attribute is not None and len(attribute.as_tensor().shape):
             yield node.name or "", attribute.as_tensor()
+
+
+def _shared(graph: ir.Graph) -> dict[str, int]:
+    """Codes in bytes -> how many share a byte, as their first reader takes them apart."""
+    return {
+        name: 8 // _width(value)
+        for name, value in graph.initializers.items()
+        if value.dtype == ir.DataType.UINT8 and name.endswith(CODES_SUFFIX) and value.uses()
+    }
+
+
+def _width(value: ir.Value) -> int:
+    node = _reader(value)
+    while node.op_type in _PASSED:
+        node = _reader(node.outputs[0])
+    if node.op_type in (PRODUCT, LOOKUP):
+        return int(node.attributes.get_int("bits", 8))
+    shifted = node.op_type == "Mul" and node.inputs[1] is not None
+    parts = node.inputs[1].const_value if shifted and node.inputs[1] else None
+    return 8 // parts.size if parts is not None and parts.size in (2, 4) else 8
+
+
+def _reader(value: ir.Value) -> ir.Node:
+    return next(iter(value.uses())).node
 
 
 def count_macs(path: Path, arrays: Sequence[np.ndarray]) -> int | None:
@@ -107,6 +135,8 @@ def _macs(node: onnx.NodeProto, shapes: dict[str, Shape]) -> int:
         return length * batch * directions * rows * (inputs + operands[2][2])
     if node.op_type == "Conv":
         return math.prod(output) * math.prod(operands[1][1:])
+    if node.op_type == PRODUCT:
+        return math.prod(output) * operands[0][-1]
     if node.op_type == "ConvTranspose":
         return math.prod(operands[0]) * math.prod(operands[1][1:])
     turned = any(a.name == "transA" and a.i for a in node.attribute)

@@ -27,10 +27,12 @@ class Editor:
         operator: str,
         inputs: list[ir.Value],
         attributes: Mapping[str, Any] | None = None,
+        *,
+        domain: str = "",
     ) -> ir.Value:
         """The output of a new node, inserted before another one, in the graph of that one."""
         name = _fresh(f"{inputs[0].name}_{operator}", self.nodes)
-        node = ir.node(operator, inputs, dict(attributes or {}), name=name)
+        node = ir.node(operator, inputs, dict(attributes or {}), domain=domain, name=name)
         node.outputs[0].name = name
         (before.graph or self.graph).insert_before(before, node)
         self.nodes[name] = node
@@ -61,8 +63,16 @@ class Editor:
 
     def substitute(self, node: ir.Node, value: ir.Value) -> None:
         """Puts `value` in the place of a node's only output and removes the node."""
-        ir.convenience.replace_all_uses_with(node.outputs[0], value, replace_graph_outputs=True)
+        old = node.outputs[0]
+        value.shape, value.type = value.shape or old.shape, value.type or old.type
+        ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
         (node.graph or self.graph).remove(node, safe=True)
+
+    def drop_unread(self, nodes: Iterable[ir.Node]) -> None:
+        """Removes those of the nodes whose outputs nothing reads."""
+        for node in nodes:
+            if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+                (node.graph or self.graph).remove(node, safe=True)
 
 
 def _names_within(node: ir.Node) -> Iterator[str]:

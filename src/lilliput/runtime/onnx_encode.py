@@ -15,19 +15,22 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from lilliput.model.encodings import Codebook, Encoding, Grid
+from lilliput.model.encodings import Codebook, Encoding, Grid, Grouped
 from lilliput.runtime.onnx_bind import Binding, Bindings
 from lilliput.runtime.onnx_clean import array_of, save, store_once
 from lilliput.runtime.onnx_edit import Editor, Use
 from lilliput.runtime.onnx_factors import split_products
+from lilliput.runtime.onnx_groups import store_groups, write_groups
 from lilliput.runtime.onnx_layout import Stored, decoded, store_float, store_grid
 
 Arithmetic = Literal["float32", "int8"]
+CODES_SUFFIX = ".codes"  # of initializers of integers
 STEP_SUFFIXES = (
     ".rows",
     ".columns",
     ".steps",
     ".values",
+    ".zeros",
 )  # of initializers that scale integer codes
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 
@@ -68,11 +71,16 @@ def write_encodings(
         names = [piece.parameter for piece in binding.pieces]
         if not any(name in values for name in names):
             continue
+        grouped = store_groups(binding, encodings)
+        if grouped is not None:
+            packed = _computes_packed(encodings[names[0]])
+            write_groups(editor, binding, stored=grouped, packed=packed)
+            continue
         stored = store_grid(binding, encodings)
         if stored is not None:
             _write_integers(editor, binding, stored, arithmetic)
             continue
-        if any(isinstance(encodings.get(name), Grid | Codebook) for name in names):
+        if any(isinstance(encodings.get(name), Grid | Grouped | Codebook) for name in names):
             warnings.append(f"{', '.join(names)}: integers do not fit, stored as float")
         before = array_of(editor.originals[binding.initializer])
         array = store_float(binding, values, before)
@@ -80,6 +88,10 @@ def write_encodings(
     store_once(model)
     save(model, path)
     return warnings + _left_out(bindings, encodings)
+
+
+def _computes_packed(encoding: Encoding) -> bool:
+    return isinstance(encoding, Grouped) and encoding.packed
 
 
 def refolded(bindings: Bindings, values: dict[str, np.ndarray]) -> Iterator[Binding]:

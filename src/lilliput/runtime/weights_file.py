@@ -6,6 +6,7 @@ The file has no nodes. It can be packed, unpacked and counted like any other ONN
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,16 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from torch import Tensor
 
 from lilliput.errors import ContainerError, OutputError
-from lilliput.model.encodings import Codebook, Dense, Encoding, Grid, LowRank, factor_name
+from lilliput.model.encodings import (
+    Codebook,
+    Dense,
+    Encoding,
+    Grid,
+    Grouped,
+    LowRank,
+    factor_name,
+)
+from lilliput.tensor.packing import pack_codes, packed_width, unpack_codes
 
 _ENTRY = "lilliput.weights"
 
@@ -39,7 +49,10 @@ def write_weights(
     for name, value in state.items():
         encoding = encodings.get(name)
         dtype = str(value.dtype).removeprefix("torch.")
-        if isinstance(encoding, Grid | Codebook):
+        if isinstance(encoding, Grouped):
+            entries[name], parts = _grouped_entry(encoding)
+            tensors |= {f"{name}.{part}": array for part, array in parts.items()}
+        elif isinstance(encoding, Grid | Codebook):
             entries[name] = {"shape": list(encoding.shape), "turned": encoding.transposed}
             tensors[f"{name}.codes"] = encoding.codes.numpy()
             tensors[f"{name}.rows"] = encoding.row_steps.numpy()
@@ -123,10 +136,12 @@ def _shape(listed: object) -> tuple[int, ...]:
     return tuple(listed) if isinstance(listed, list) else ()
 
 
-def _decoded(name: str, entry: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> Tensor:
+def _decoded(name: str, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Tensor:
     dtype = getattr(torch, str(entry["dtype"]))
     if f"{name}.codes" not in arrays:
         return torch.from_numpy(arrays[name].copy()).to(dtype)
+    if "bits" in entry:
+        return _read_grouped(name, entry, arrays).decode().to(dtype)
     codes, rows = arrays[f"{name}.codes"], arrays[f"{name}.rows"]
     columns = arrays.get(f"{name}.columns")
     shape = _shape(entry["shape"])
@@ -137,6 +152,42 @@ def _decoded(name: str, entry: Mapping[str, object], arrays: Mapping[str, np.nda
         return Codebook(numbers, values, steps, shape, turned).decode().to(dtype)
     factors = None if columns is None else torch.from_numpy(columns.copy())
     return Grid(numbers, steps, factors, shape, turned).decode().to(dtype)
+
+
+Entry = dict[str, object]
+
+
+def _grouped_entry(encoding: Grouped) -> tuple[Entry, dict[str, np.ndarray]]:
+    """Settings, and codes as they are packed, steps, zeros and column steps."""
+    shape = list(encoding.shape)
+    entry: Entry = {"shape": shape, "turned": encoding.transposed, "bits": encoding.bits}
+    entry |= {"group": encoding.group, "columns": encoding.codes.shape[1]}
+    packed = pack_codes(encoding.codes.numpy(), packed_width(encoding.bits))
+    parts = {"codes": packed, "steps": encoding.steps.numpy()}
+    if encoding.zeros is not None:
+        parts["zeros"] = encoding.zeros.numpy()
+    if encoding.column_steps is not None:
+        parts["columns"] = encoding.column_steps.numpy()
+    return entry, parts
+
+
+def _read_grouped(name: str, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Grouped:
+    def part(kind: str) -> Tensor | None:
+        array = arrays.get(f"{name}.{kind}")
+        return None if array is None else torch.from_numpy(array.copy())
+
+    bits, columns = int(entry["bits"]), int(entry["columns"])
+    codes = unpack_codes(arrays[f"{name}.codes"], packed_width(bits), count=columns)
+    return Grouped(
+        codes=torch.from_numpy(np.ascontiguousarray(codes)),
+        steps=torch.from_numpy(arrays[f"{name}.steps"].copy()),
+        zeros=part("zeros"),
+        bits=bits,
+        group=int(entry["group"]),
+        column_steps=part("columns"),
+        shape=tuple(entry["shape"]),
+        transposed=bool(entry["turned"]),
+    )
 
 
 def _array(value: Tensor) -> np.ndarray:

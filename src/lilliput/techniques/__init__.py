@@ -21,6 +21,7 @@ from lilliput.techniques.prune_wanda import PruneWanda
 from lilliput.techniques.quantize_feedback import QuantizeFeedback
 from lilliput.techniques.quantize_fixed_point import QuantizeFixedPoint
 from lilliput.techniques.quantize_float16 import QuantizeFloat16
+from lilliput.techniques.quantize_groups import QuantizeGroups
 from lilliput.techniques.quantize_round import QuantizeRound
 from lilliput.techniques.share_layers import ShareLayers
 from lilliput.techniques.share_values import ShareValues
@@ -41,6 +42,7 @@ TABLE: tuple[type[Fields], ...] = (
     QuantizeFeedback,
     QuantizeFixedPoint,
     QuantizeFloat16,
+    QuantizeGroups,
     QuantizeRound,
     ShareLayers,
     ShareValues,
@@ -65,6 +67,7 @@ __all__ = [
     "QuantizeFeedback",
     "QuantizeFixedPoint",
     "QuantizeFloat16",
+    "QuantizeGroups",
     "QuantizeRound",
     "ShareLayers",
     "ShareValues",
