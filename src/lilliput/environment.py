@@ -163,13 +163,21 @@ def _int8_advice(features: set[str]) -> str:
     if int8_arithmetic() != "none":
         return "integer matrix products in hardware: four times the multiply-adds of float32"
     if "avx2" in features:
-        return "emulated with 16-bit products: saves memory, hardly any time"
+        return "emulated with 16-bit sums, so weights get 7 bits: saves memory, hardly any time"
     return "unknown processor: measure before relying on it"
+
+
+def int8_saturates() -> bool:
+    """Whether sums of two uint8 x int8 products overflow 16 bits here: x86 without VNNI.
+
+    Then weights must have 7 bits.
+    """
+    return "avx2" in cpu_features() and int8_arithmetic() == "none"
 
 
 def _advice(features: set[str]) -> list[str]:
     advice = []
-    if "avx2" in features and int8_arithmetic() == "none":
+    if int8_saturates():
         advice.append("uint8 x int8 products saturate on this processor: use 7-bit weights")
     if sys.maxsize < 2**32:
         advice.append("a 32-bit Python cannot hold larger models")

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from lilliput.model.profiles import Profile, SiteProfile, smoothed
 from lilliput.model.sites import Site
+from lilliput.model.spread import nothing_seen
 
 SITES = (
     Site("linear", "linear", (96, 128), 96, 128),
@@ -39,15 +41,15 @@ def site_profile(site: Site, made: torch.Generator) -> SiteProfile:
     if site.name == "conv":  # folded into it: what it multiplies is worth its square
         factors = torch.rand(site.rows, generator=made) * 3 - 1.5
         weights = weights * factors.square() + 1e-3
-    return SiteProfile(
-        site,
-        correlated(site.groups, site.columns, made),
-        weights / weights.mean(),
-        frequencies,
-        factors,
-        1000,
-        0.01,
-    )
+    second = correlated(site.groups, site.columns, made)
+    known = SiteProfile(site, second, weights / weights.mean(), frequencies, factors, 1000, 0.01)
+    if site.kind == "embedding":
+        return known
+    powers = second.diagonal(dim1=1, dim2=2).reshape(-1)
+    own = torch.Generator().manual_seed(site.rows)
+    rows = torch.randn(200, len(powers), generator=own) * powers.sqrt()
+    seen = nothing_seen(len(powers)).with_rows(rows)
+    return replace(known, inputs=seen, results=seen if site.kind == "conv" else None)
 
 
 def made_profile() -> Profile:

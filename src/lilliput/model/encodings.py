@@ -7,6 +7,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from lilliput.tensor.activations import LEVELS, uint8_grid
 from lilliput.tensor.products import chained
 
 
@@ -26,6 +27,44 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Inputs:
+    """How the numbers at one place of the model are rounded to uint8, while it runs.
+
+    Attributes:
+        step: Distance of the grid's points, positive; None: from the extremes of each call.
+        zero: The code of 0, 0 to 255.
+    """
+
+    step: float | None = None
+    zero: int = 0
+
+    def rounded(self, values: Tensor) -> Tensor:
+        """The values as the artifact computes with them: on the grid, clipped to its ends."""
+        step, zero = (self.step, self.zero) if self.step is not None else _grid_of(values)
+        codes = (values / step).round().add(zero).clamp(0, LEVELS)
+        return (codes - zero) * step
+
+
+@dataclass(frozen=True)
+class Outliers:
+    """Columns of a weight that stay float, since what they are multiplied with reaches too far.
+
+    Attributes:
+        places: (count,) int64, the columns.
+        weight: (out, count) float32.
+    """
+
+    places: Tensor
+    weight: Tensor
+
+
+def _grid_of(values: Tensor) -> tuple[float, int]:
+    if not values.numel():
+        return 1.0, 0
+    return uint8_grid((float(values.min()), float(values.max())))
+
+
+@dataclass(frozen=True)
 class Grid:
     """A weight on a uniform grid: ``codes * row_steps[:, None] * column_steps[None, :]``.
 
@@ -38,6 +77,11 @@ class Grid:
             transpose of ``parameter.reshape(in, -1)``; otherwise the view is
             ``parameter.reshape(out, -1)``.
         clipped: Number of codes that did not fit the code type and were clipped.
+        inputs: How what the weight is multiplied with is rounded, after it was multiplied with
+            `column_steps`; None: not at all.
+        results: How what comes out of a convolution and its BatchNorm is rounded, where the runtime
+            hands integers on.
+        outliers: Columns that are float instead, their inputs too; their codes are 0.
     """
 
     codes: Tensor
@@ -46,6 +90,9 @@ class Grid:
     shape: tuple[int, ...]
     transposed: bool = False
     clipped: int = 0
+    inputs: Inputs | None = None
+    results: Inputs | None = None
+    outliers: Outliers | None = None
 
     def decode(self) -> Tensor:
         """The weight as the model computes with it: float32, in the parameter's shape.
@@ -56,6 +103,8 @@ class Grid:
         matrix = self.codes.to(torch.float32) * self.row_steps[:, None]
         if self.column_steps is not None:
             matrix = matrix * self.column_steps[None, :]
+        if self.outliers is not None:
+            matrix = matrix.index_copy(1, self.outliers.places, self.outliers.weight)
         return _laid(matrix, self)
 
 

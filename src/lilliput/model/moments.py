@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lilliput.model.spread import Spread
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -21,6 +23,9 @@ class Moments:
             for an embedding;
             None until `lilliput.model.gradients.observe_gradients` has run.
         frequencies: Embeddings: how often each row was looked up, (rows,) float64; else None.
+        inputs: How far what goes into the site reaches; None where it is read in several places,
+            or in parts.
+        results: The same for what comes out of a convolution and its BatchNorm, else None.
     """
 
     second: Tensor | None
@@ -28,6 +33,8 @@ class Moments:
     mean: Tensor | None = None
     output: Tensor | None = None
     frequencies: Tensor | None = None
+    inputs: Spread | None = None
+    results: Spread | None = None
 
     def shrunk(self) -> Tensor:
         """E[x xᵀ], (groups, in, in) float32, shrunk toward its diagonal by d / (d + N).

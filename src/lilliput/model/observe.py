@@ -17,6 +17,8 @@ from lilliput.model.recurrent import applied_to
 from lilliput.model.sums import Sums, weights_of
 from lilliput.model.uses import Use
 
+BATCH_NORM = torch.ops.aten.batch_norm.default
+
 
 @runtime_checkable
 class Transparent(Protocol):
@@ -77,10 +79,26 @@ def _observe_graph(
     sums: Sums, capture: Capture, *, model: nn.Module, inputs: Any, mask: Tensor | None
 ) -> None:
     positions = None if mask is None else Positions(mask, capture.program)
+    results = _results(capture)
     part, program = capture.captured(model), capture.graph
     for call in calls_of(capture, model, inputs):
-        watch = _Watch(sums, positions)
-        run_graph(program, part, call, visit=watch.visit, at=frozenset(sums.at))
+        watch = _Watch(sums, positions, results)
+        run_graph(program, part, call, visit=watch.visit, at=frozenset(sums.at).union(results))
+
+
+def _results(capture: Capture) -> dict[str, str]:
+    """Where the results of convolutions stand, their BatchNorm applied: node -> site."""
+    if capture.program is None:
+        return {}
+    nodes = {node.name: node for node in capture.program.graph.nodes}
+    found = {}
+    for use in capture.uses:
+        if use.operation == "conv":
+            node = nodes[use.where]
+            after = next(iter(node.users), None)
+            folded = len(node.users) == 1 and after is not None and after.target == BATCH_NORM
+            found[after.name if folded and after is not None else node.name] = use.site
+    return found
 
 
 def _observe_inside(sums: Sums, model: Transparent, inputs: Any, *, mask: Mask) -> None:
@@ -98,14 +116,17 @@ def _observe_inside(sums: Sums, model: Transparent, inputs: Any, *, mask: Mask) 
 class _Watch:
     """Feeds one call's values into the sums; values that several sites read are counted once."""
 
-    def __init__(self, sums: Sums, positions: Positions | None) -> None:
+    def __init__(self, sums: Sums, positions: Positions | None, results: Mapping[str, str]) -> None:
         self.sums = sums
         self.positions = positions
+        self.results = results
         self.done: set[Hashable] = set()
 
     def visit(self, node: fx.Node, args: tuple[Any, ...], value: Any) -> Any:
         """Counts what the weights at `node` are applied to."""
-        uses = [use for use in self.sums.at[node.name] if use.key not in self.done]
+        if node.name in self.results:
+            self.sums.count_output(self.results[node.name], value)
+        uses = [use for use in self.sums.at.get(node.name, ()) if use.key not in self.done]
         derived = _derived(node, args, uses)
         for use in uses:
             if use.key not in self.done:

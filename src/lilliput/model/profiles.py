@@ -1,13 +1,14 @@
 """What is known about every site before anything is changed."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from lilliput.model.moments import Moments
 from lilliput.model.sites import Site
+from lilliput.model.spread import Spread
 from lilliput.tensor.allocation import Spectrum, spectrum, water_filling_bits
 from lilliput.tensor.feedback import RowFactor, row_factor
 from lilliput.tensor.low_rank import Products
@@ -49,6 +50,8 @@ class SiteProfile:
             there is no whole row side. For an embedding the square root of how frequent a row is.
         output: The whole row side G, (rows, rows) float32; None where only its diagonal is known
             (an embedding, a convolution, a site without gradients, a very large one).
+        inputs: How far its inputs reach; None where that is not known or not one thing.
+        results: How far the outputs of a convolution and its BatchNorm reach, else None.
         frequencies: Smoothed probability of each row of an embedding, (rows,), else None.
         row_factors: What the export multiplies each row with (a folded BatchNorm), (rows,); the
             steps that are stored are the row steps times these.
@@ -65,6 +68,8 @@ class SiteProfile:
     macs: int | None = None
     sensitivity: float | None = None
     output: Tensor | None = None
+    inputs: Spread | None = None
+    results: Spread | None = None
 
     @property
     def row_sizes(self) -> Tensor:
@@ -204,13 +209,21 @@ def site_profile(
         key = moments.second.data_ptr()
         second = shared[key] if key in shared else moments.shrunk()
         shared[key] = second
+    found = SiteProfile(
+        site,
+        second,
+        ones,
+        row_factors=row_factors,
+        macs=macs,
+        inputs=moments.inputs,
+        results=moments.results,
+    )
     if moments.output is None:
-        return SiteProfile(site, second, ones, None, row_factors, macs)
+        return found
     if moments.output.dim() == 1:
-        return SiteProfile(site, second, _normalised(moments.output), None, row_factors, macs)
+        return replace(found, weights=_normalised(moments.output))
     side = _row_side(moments.output)
-    weights = side.diagonal().clone()
-    return SiteProfile(site, second, weights, None, row_factors, macs, output=side)
+    return replace(found, weights=side.diagonal().clone(), output=side)
 
 
 def _embedding_sides(site: Site, moments: Moments) -> tuple[Tensor | None, Tensor, Tensor | None]:

@@ -1,6 +1,7 @@
 """Accumulators of one observation, and the moments that come out of them."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from lilliput.model.gram import Gram
 from lilliput.model.moments import Moments
 from lilliput.model.positions import Positions
 from lilliput.model.sites import Site
+from lilliput.model.spread import Spread, nothing_seen
 from lilliput.model.uses import Use
 
 
@@ -28,6 +30,8 @@ class Sums:
             self.at.setdefault(use.where, []).append(use)
         self.grams: dict[Hashable, Gram] = {}
         self.lookups: dict[tuple[Hashable, int], Tensor] = {}
+        self.spreads: dict[Hashable, Spread] = {}
+        self.outputs: dict[str, Spread] = {}
 
     def count(self, use: Use, source: Tensor, weights: Tensor | None) -> None:
         """Adds what one use is applied to.
@@ -53,6 +57,26 @@ class Sums:
                 f"NaN or infinity flows into {use.site}",
                 "check the calibration examples and the model's weights",
             )
+        self._spread(use, source, weights)
+
+    def count_output(self, site: str, value: Tensor) -> None:
+        """Adds what comes out of a convolution: (N, channels, ...), its BatchNorm included."""
+        known = self.outputs.get(site, nothing_seen(value.shape[1]))
+        self.outputs[site] = known.with_map(value)
+
+    def _spread(self, use: Use, source: Tensor, weights: Tensor | None) -> None:
+        """Extremes and histogram; of a convolution's map every value counts once."""
+        if use.geometry is not None:
+            channel = source.ndim - 1 - len(use.geometry.kernel)
+            whole = source if channel else source[None]
+            known = self.spreads.get(use.key, nothing_seen(whole.shape[1]))
+            self.spreads[use.key] = known.with_map(whole)
+            return
+        rows = use.inputs(source)
+        rows = rows.reshape(-1, rows.shape[-1])
+        rows = rows if weights is None else rows[weights > 0]
+        known = self.spreads.get(use.key, nothing_seen(rows.shape[-1]))
+        self.spreads[use.key] = known.with_rows(rows)
 
     def _gram(self, use: Use, groups: int, columns: int) -> Gram:
         if use.key not in self.grams:
@@ -99,7 +123,10 @@ class Sums:
         if len(fed) == 1 and fed[0].row_index is None and fed[0].column_index is None:
             gram = self.grams[fed[0].key]
             mean = (gram.total / max(1.0, gram.count)).float()
-            return Moments(gram.second, round(gram.count), mean=mean, frequencies=frequencies)
+            found = Moments(gram.second, round(gram.count), mean=mean, frequencies=frequencies)
+            return replace(
+                found, inputs=self.spreads.get(fed[0].key), results=self.outputs.get(site.name)
+            )
         return self._merged(site, fed, frequencies)
 
     def _merged(self, site: Site, uses: Sequence[Use], frequencies: Tensor | None) -> Moments:

@@ -33,10 +33,22 @@ class Editor:
         """The output of a new node, inserted before another one, in the graph of that one."""
         name = _fresh(f"{inputs[0].name}_{operator}", self.nodes)
         node = ir.node(operator, inputs, dict(attributes or {}), domain=domain, name=name)
-        node.outputs[0].name = name
+        return self._insert(before, node)[0]
+
+    def outputs(
+        self, before: ir.Node, operator: str, *, inputs: list[ir.Value], count: int
+    ) -> tuple[ir.Value, ...]:
+        """The outputs of a new node that has so many."""
+        name = _fresh(f"{inputs[0].name}_{operator}", self.nodes)
+        return self._insert(before, ir.node(operator, inputs, name=name, num_outputs=count))
+
+    def _insert(self, before: ir.Node, node: ir.Node) -> tuple[ir.Value, ...]:
+        name = node.name or ""
+        for place, value in enumerate(node.outputs):
+            value.name = f"{name}_{place}" if place else name
         (before.graph or self.graph).insert_before(before, node)
         self.nodes[name] = node
-        return node.outputs[0]
+        return tuple(node.outputs)
 
     def constant(self, name: str, array: np.ndarray) -> ir.Value:
         """A new initializer."""
@@ -65,6 +77,8 @@ class Editor:
         """Puts `value` in the place of a node's only output and removes the node."""
         old = node.outputs[0]
         value.shape, value.type = value.shape or old.shape, value.type or old.type
+        if old.is_graph_output():
+            value.name, old.name = old.name, value.name
         ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
         (node.graph or self.graph).remove(node, safe=True)
 

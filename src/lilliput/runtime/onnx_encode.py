@@ -21,6 +21,7 @@ from lilliput.runtime.onnx_clean import array_of, save, store_once
 from lilliput.runtime.onnx_edit import Editor, Use
 from lilliput.runtime.onnx_factors import split_products
 from lilliput.runtime.onnx_groups import store_groups, write_groups
+from lilliput.runtime.onnx_int8 import Integers, is_plain
 from lilliput.runtime.onnx_layout import Stored, decoded, store_float, store_grid
 
 Arithmetic = Literal["float32", "int8"]
@@ -62,6 +63,7 @@ def write_encodings(
     model = ir.load(bindings.original.path)
     bindings, encodings, warnings = split_products(model, bindings, encodings)
     editor = Editor(model.graph)
+    integers = Integers(editor)
     values = {name: decoded(encoding) for name, encoding in encodings.items()}
     for fold in bindings.folds:
         if any(name in values for name in fold.names):
@@ -78,13 +80,17 @@ def write_encodings(
             continue
         stored = store_grid(binding, encodings)
         if stored is not None:
-            _write_integers(editor, binding, stored, arithmetic)
-            continue
+            rest = _write_rounded(integers, binding, stored)
+            if stored.outliers is None or not rest:
+                _write_integers(editor, replace(binding, uses=rest), stored, arithmetic)
+                continue
+            binding = replace(binding, uses=rest)
         if any(isinstance(encodings.get(name), Grid | Grouped | Codebook) for name in names):
             warnings.append(f"{', '.join(names)}: integers do not fit, stored as float")
         before = array_of(editor.originals[binding.initializer])
         array = store_float(binding, values, before)
         editor.connect(binding.uses, editor.constant(names[0], array))
+    integers.finish()
     store_once(model)
     save(model, path)
     return warnings + _left_out(bindings, encodings)
@@ -127,10 +133,28 @@ def _left_out(bindings: Bindings, encodings: Mapping[str, Encoding]) -> list[str
     ]
 
 
+def _write_rounded(integers: Integers, binding: Binding, stored: Stored) -> tuple[Use, ...]:
+    """Integer kernels where the activations are rounded; returns the uses that have none."""
+    if stored.inputs is None or stored.codes.dtype != np.int8:
+        return binding.uses
+    rest = []
+    for use in binding.uses:
+        node, position = integers.editor.nodes[use[0]], use[1]
+        if node.op_type == "Conv" and position == 1 and stored.column_steps is None:
+            integers.convolution(node, stored)
+        elif is_plain(node) and _is_product(node, position, stored):
+            integers.product(node, stored)
+        else:
+            rest.append(use)
+    return tuple(rest)
+
+
 def _write_integers(
     editor: Editor, binding: Binding, stored: Stored, arithmetic: Arithmetic
 ) -> None:
     """One initializer of integers for all uses; each use gets the form that serves it best."""
+    if not binding.uses:
+        return
     codes = editor.constant(f"{stored.name}.codes", stored.codes)
     original = editor.originals[binding.initializer]
     dtype = original.dtype or ir.DataType.FLOAT

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lilliput.model.encodings import Codebook, Dense, Encoding, Grid
+from lilliput.model.encodings import Codebook, Dense, Encoding, Grid, Inputs, Outliers
 from lilliput.runtime.onnx_bind import Binding, Piece
 from lilliput.tensor.halves import snapped
 
@@ -21,6 +21,9 @@ class Stored:
         column_steps: The same, or None for ones.
         name: Parameters it holds, joined; the stem of the names in the file.
         values: What the codes are indices of, (count,) float32; None where they are multiplied.
+        inputs: How what they are multiplied with is rounded, or None.
+        results: How what comes out of a convolution is rounded, or None.
+        outliers: Columns that are float instead, or None.
     """
 
     codes: np.ndarray
@@ -28,6 +31,9 @@ class Stored:
     column_steps: np.ndarray | None
     name: str
     values: np.ndarray | None = None
+    inputs: Inputs | None = None
+    results: Inputs | None = None
+    outliers: Outliers | None = None
 
 
 def store_grid(binding: Binding, encodings: Mapping[str, Encoding]) -> Stored | None:
@@ -90,13 +96,15 @@ def _first_axes(grid: Grid | Codebook) -> int | None:
 
 def _whole(binding: Binding, piece: Piece, grid: Grid | Codebook) -> Stored:
     codes, rows, columns = _parameter_shaped(piece, grid)
-    return Stored(
+    stored = Stored(
         np.ascontiguousarray(_lay(piece, codes, binding.shape)),
         _lay(piece, rows, binding.shape),
         None if columns is None else _lay(piece, columns, binding.shape),
         piece.parameter,
-        grid.values.float().numpy() if isinstance(grid, Codebook) else None,
     )
+    if isinstance(grid, Codebook):
+        return replace(stored, values=grid.values.float().numpy())
+    return replace(stored, inputs=grid.inputs, results=grid.results, outliers=grid.outliers)
 
 
 def _stack(binding: Binding, grids: list[tuple[Piece, Grid]]) -> Stored:

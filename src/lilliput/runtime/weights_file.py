@@ -22,6 +22,7 @@ from lilliput.model.encodings import (
     Grid,
     Grouped,
     LowRank,
+    Outliers,
     factor_name,
 )
 from lilliput.tensor.packing import pack_codes, packed_width, unpack_codes
@@ -54,12 +55,7 @@ def write_weights(
             tensors |= {f"{name}.{part}": array for part, array in parts.items()}
         elif isinstance(encoding, Grid | Codebook):
             entries[name] = {"shape": list(encoding.shape), "turned": encoding.transposed}
-            tensors[f"{name}.codes"] = encoding.codes.numpy()
-            tensors[f"{name}.rows"] = encoding.row_steps.numpy()
-            if isinstance(encoding, Codebook):
-                tensors[f"{name}.values"] = encoding.values.numpy()
-            elif encoding.column_steps is not None:
-                tensors[f"{name}.columns"] = encoding.column_steps.numpy()
+            tensors |= {f"{name}.{part}": array for part, array in _parts(encoding).items()}
         else:
             entries[name] = {}
             tensors[name] = _array(value if encoding is None else encoding.decode())
@@ -75,6 +71,19 @@ def write_weights(
         path.write_bytes(proto.SerializeToString(deterministic=True))
     except OSError as error:
         raise OutputError(f"cannot write {path.name}: {error.strerror}") from error
+
+
+def _parts(encoding: Grid | Codebook) -> dict[str, np.ndarray]:
+    """The arrays that an encoding consists of."""
+    parts = {"codes": encoding.codes, "rows": encoding.row_steps}
+    if isinstance(encoding, Codebook):
+        parts["values"] = encoding.values
+        return {name: tensor.numpy() for name, tensor in parts.items()}
+    if encoding.column_steps is not None:
+        parts["columns"] = encoding.column_steps
+    if encoding.outliers is not None:
+        parts["places"], parts["outliers"] = encoding.outliers.places, encoding.outliers.weight
+    return {name: tensor.numpy() for name, tensor in parts.items()}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -151,7 +160,13 @@ def _decoded(name: str, entry: Mapping[str, Any], arrays: Mapping[str, np.ndarra
         values = torch.from_numpy(arrays[f"{name}.values"].copy())
         return Codebook(numbers, values, steps, shape, turned).decode().to(dtype)
     factors = None if columns is None else torch.from_numpy(columns.copy())
-    return Grid(numbers, steps, factors, shape, turned).decode().to(dtype)
+    outliers = None
+    if f"{name}.places" in arrays:
+        kept = (
+            torch.from_numpy(arrays[f"{name}.{part}"].copy()) for part in ("places", "outliers")
+        )
+        outliers = Outliers(*kept)
+    return Grid(numbers, steps, factors, shape, turned, outliers=outliers).decode().to(dtype)
 
 
 Entry = dict[str, object]

@@ -18,11 +18,13 @@ from lilliput.techniques.prune_sensitivity import PruneSensitivity
 from lilliput.techniques.prune_sparsegpt import PruneSparsegpt
 from lilliput.techniques.prune_surgeon import PruneSurgeon
 from lilliput.techniques.prune_wanda import PruneWanda
+from lilliput.techniques.quantize_dynamic import QuantizeDynamic
 from lilliput.techniques.quantize_feedback import QuantizeFeedback
 from lilliput.techniques.quantize_fixed_point import QuantizeFixedPoint
 from lilliput.techniques.quantize_float16 import QuantizeFloat16
 from lilliput.techniques.quantize_groups import QuantizeGroups
 from lilliput.techniques.quantize_round import QuantizeRound
+from lilliput.techniques.quantize_static import QuantizeStatic
 from lilliput.techniques.share_layers import ShareLayers
 from lilliput.techniques.share_values import ShareValues
 from lilliput.techniques.ties import on_ties, ties_among
@@ -39,11 +41,13 @@ TABLE: tuple[type[Fields], ...] = (
     PruneSparsegpt,
     PruneSurgeon,
     PruneWanda,
+    QuantizeDynamic,
     QuantizeFeedback,
     QuantizeFixedPoint,
     QuantizeFloat16,
     QuantizeGroups,
     QuantizeRound,
+    QuantizeStatic,
     ShareLayers,
     ShareValues,
 )
@@ -64,11 +68,13 @@ __all__ = [
     "PruneSparsegpt",
     "PruneSurgeon",
     "PruneWanda",
+    "QuantizeDynamic",
     "QuantizeFeedback",
     "QuantizeFixedPoint",
     "QuantizeFloat16",
     "QuantizeGroups",
     "QuantizeRound",
+    "QuantizeStatic",
     "ShareLayers",
     "ShareValues",
     "Technique",

@@ -6,7 +6,7 @@ The first is arXiv 2210.17323, both together arXiv 2505.22988.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,10 +46,13 @@ class Rounding:
         dead_zone: In [0, 0.5): magnitudes are rounded by adding ``0.5 - dead_zone`` and taking the
             floor, which trades damage for bits (entropy-constrained quantization, Sullivan 1996).
         kept: (out, in) bool, False where the code must be zero; None where none must.
+        largest: Magnitude that no code exceeds; None: the grid is unbounded. What is cut off is
+            part of the error that later columns absorb.
     """
 
     dead_zone: float = 0.0
     kept: Tensor | None = None
+    largest: int | None = None
 
 
 NEAREST = Rounding()
@@ -83,8 +86,8 @@ def feedback_codes(
 ) -> Tensor:
     """Rounds column after column, and block of rows after block of rows where `rows` is given.
 
-    The grid is unbounded: codes are entropy-coded, so a large one is rare and merely costs bits
-    (arXiv 2505.18758 shows why that beats a clipped grid at equal size).
+    Unless `rounding` bounds it, the grid is unbounded: codes are entropy-coded, so a large one is
+    rare and merely costs bits (arXiv 2505.18758 shows why that beats a clipped grid at equal size).
 
     Args:
         weight: (out, in).
@@ -110,7 +113,7 @@ def feedback_codes(
             raise ValueError("rows of different groups share no inputs")
         order = rows.order
         if rounding.kept is not None:
-            rounding = Rounding(rounding.dead_zone, rounding.kept[order])
+            rounding = replace(rounding, kept=rounding.kept[order])
         found = torch.empty(out, columns, dtype=torch.int32)
         found[order] = _in_order(
             weight[order], factors, row_steps[order], column_steps, rounding, rows.factor
@@ -165,7 +168,12 @@ def _in_order(
     out = len(weight)
     wide = torch.ones(columns) if column_steps is None else column_steps.to(torch.float32)
     diagonal = factors.diagonal(dim1=1, dim2=2)  # (groups, in)
-    side = _Columns(factors=factors / wide, scale=wide / diagonal, lean=rounding.dead_zone)
+    side = _Columns(
+        factors=factors / wide,
+        scale=wide / diagonal,
+        lean=rounding.dead_zone,
+        largest=rounding.largest,
+    )
     # (groups, in, out / groups): a column of the weight is contiguous, a group is a batch.
     target = _by_column(weight / row_steps[:, None] / wide, groups)
     kept = None if rounding.kept is None else _by_column(rounding.kept.to(torch.float32), groups)
@@ -203,11 +211,13 @@ class _Columns:
         factors: (groups, in, in), row i over the step of column j.
         scale: (groups, in) from a rounding error to what later columns are to absorb.
         lean: The dead zone.
+        largest: Magnitude that no code exceeds, or None.
     """
 
     factors: Tensor
     scale: Tensor
     lean: float
+    largest: int | None
 
     def rows(
         self, target: Tensor, shift: Tensor | None, kept: Tensor | None
@@ -267,6 +277,8 @@ class _Columns:
                 np.trunc(code, out=code)
             else:
                 np.rint(value, out=code)
+            if self.largest is not None:
+                np.clip(code, -self.largest, self.largest, out=code)
             if kept is not None:
                 code *= kept[..., i, :]
             column -= code

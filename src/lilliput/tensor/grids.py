@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
+
 
 def round_to_grid(weight: Tensor, steps: Tensor) -> Tensor:
     """Nearest grid point of each weight.
@@ -29,3 +31,26 @@ def absolute_maximum_steps(weight: Tensor, bits: int) -> Tensor:
     """
     largest = weight.abs().amax(1) / (2 ** (bits - 1) - 1)
     return torch.where(largest > 0, largest, torch.ones_like(largest))
+
+
+def clipped_steps(weight: Tensor, bits: int, *, power: Tensor) -> Tensor:
+    """Step per row with the least squared error of rounding and of clipping together.
+
+    Args:
+        weight: (out, in).
+        bits: As in `absolute_maximum_steps`.
+        power: What a squared error costs, broadcasts to (out, in).
+
+    Returns:
+        (out,) float32, between half of the absolute maximum's step and all of it.
+    """
+    largest = 2 ** (bits - 1) - 1
+    whole = absolute_maximum_steps(weight, bits)
+    best, found = torch.full_like(whole, torch.inf), whole
+    for share in SHARES:
+        steps = whole * share
+        codes = torch.round(weight / steps[:, None]).clamp(-largest, largest)
+        lost = ((weight - codes * steps[:, None]).square() * power).sum(1)
+        better = lost < best
+        best, found = torch.where(better, lost, best), torch.where(better, steps, found)
+    return found

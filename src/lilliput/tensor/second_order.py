@@ -48,6 +48,21 @@ def inverse_factor(second: Tensor, damping: float = DAMPING) -> Tensor:
     return factor.to(torch.float32)
 
 
+def apart(second: Tensor, columns: Tensor) -> Tensor:
+    """H as if these columns had nothing to do with the others, which then absorb none of theirs.
+
+    Args:
+        second: (groups, in, in).
+        columns: (count,) places.
+    """
+    result = second.clone()
+    result[:, columns, :] = 0
+    result[:, :, columns] = 0
+    diagonal = second.diagonal(dim1=1, dim2=2)
+    result[:, columns, columns] = diagonal[:, columns]
+    return result
+
+
 def layer_damage(weight: Tensor, replaced: Tensor, second: Tensor) -> Tensor:
     """Damage of each row: ``diag((W - V) H (W - V)^T)``.
 

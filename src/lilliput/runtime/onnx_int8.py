@@ -1,0 +1,221 @@
+"""Products and convolutions on integers: uint8 activations times int8 weights.
+
+Rounding stands in the graph as QuantizeLinear -> DequantizeLinear, which ONNX Runtime and OpenVINO
+both turn into their integer kernels; activations are uint8, since int8 ones are many times slower
+in ONNX Runtime on x86. A convolution runs on integers only where its result is rounded too, so
+what convolutions hand on is rounded wherever it goes. Rounding by each call's extremes has no such
+form: it is written with DynamicQuantizeLinear and MatMulInteger.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from lilliput.model.encodings import Inputs
+from lilliput.runtime.onnx_clean import array_of
+from lilliput.runtime.onnx_edit import Editor
+from lilliput.runtime.onnx_layout import Stored
+from lilliput.tensor.activations import LEVELS, uint8_grid
+
+_CLIPS = frozenset({"Relu", "Clip"})
+
+
+@dataclass
+class Integers:
+    """Writes integer kernels into one graph; what two of them read is rounded once."""
+
+    editor: Editor
+    rounded: dict[tuple[int, ...], tuple[ir.Value, ...]] = field(default_factory=dict)
+    grids: dict[ir.Value, Inputs] = field(default_factory=dict)
+    convolutions: list[tuple[ir.Node, Stored]] = field(default_factory=list)
+    biased: list[tuple[ir.Node, Stored]] = field(default_factory=list)
+
+    def product(self, node: ir.Node, stored: Stored) -> None:
+        """MatMul or Gemm with integers as its second factor.
+
+        Args:
+            node: Its second factor is the weight.
+            stored: The integers, (in, out) or for a turned Gemm (out, in), their steps, and how the
+                first factor is rounded.
+        """
+        source, inputs, stored = node.inputs[0], stored.inputs, _positive(stored)
+        if source is None or inputs is None:
+            return
+        if stored.outliers is not None:
+            self._outliers(node, source, stored)
+        scaled = self._scaled(node, source, stored)
+        if inputs.step is None:
+            self._dynamic(node, scaled, stored)
+            return
+        axis = 0 if node.attributes.get_int("transB", 0) else 1
+        node.replace_input_with(0, self._through(node, scaled, inputs))
+        node.replace_input_with(1, self._weight(node, stored, axis))
+        self.biased.append((node, stored))
+
+    def convolution(self, node: ir.Node, stored: Stored) -> None:
+        """Conv with integers as its kernel; `finish` rounds what comes out."""
+        source, inputs, stored = node.inputs[0], stored.inputs, _positive(stored)
+        if source is None or inputs is None:
+            return
+        node.replace_input_with(0, self._through(node, source, inputs))
+        node.replace_input_with(1, self._weight(node, stored, 0))
+        self.grids[source] = inputs
+        self.convolutions.append((node, stored))
+        self.biased.append((node, stored))
+
+    def finish(self) -> None:
+        """Rounds what convolutions hand on, and biases to the steps of the sums they join."""
+        for node, stored in self.convolutions:
+            value = _clipped(node.outputs[0])
+            if value not in self.grids and stored.results is not None:
+                self.grids[value] = self._ahead(value) or _within(stored.results, value)
+        for node, stored in self.biased:
+            self._round_bias(node, stored)
+        for value, inputs in self.grids.items():
+            self._everywhere(value, inputs)
+
+    def _ahead(self, value: ir.Value) -> Inputs | None:
+        """The grid of what a maximum pool makes of the value: it takes one of its numbers."""
+        uses = value.uses()
+        pools = [use.node for use in uses if use.node.op_type == "MaxPool"]
+        return self.grids.get(pools[0].outputs[0]) if len(uses) == len(pools) == 1 else None
+
+    def _everywhere(self, value: ir.Value, inputs: Inputs) -> None:
+        """Every node that reads the value reads it rounded."""
+        readers = [use for use in value.uses() if use.node.op_type != "QuantizeLinear"]
+        if not readers:
+            return
+        after = value.producer()
+        first = next(iter(self.editor.graph)) if after is None else _next(self.editor, after)
+        through = self._through(first, value, inputs)
+        for use in readers:
+            use.node.replace_input_with(use.idx, through)
+
+    def _through(self, before: ir.Node, value: ir.Value, inputs: Inputs) -> ir.Value:
+        """The value rounded, as float."""
+        key = (id(value), hash((inputs.step, inputs.zero)))
+        if key not in self.rounded:
+            name = value.name or "value"
+            step = self.editor.constant(f"{name}.step", np.array(inputs.step, np.float32))
+            zero = self.editor.constant(f"{name}.zero", np.array(inputs.zero, np.uint8))
+            codes = self.editor.node(before, "QuantizeLinear", [value, step, zero])
+            self.rounded[key] = (self.editor.node(before, "DequantizeLinear", [codes, step, zero]),)
+        return self.rounded[key][0]
+
+    def _scaled(self, node: ir.Node, source: ir.Value, stored: Stored) -> ir.Value:
+        """The first factor times the weight's column steps."""
+        if stored.column_steps is None:
+            return source
+        columns = stored.column_steps.reshape(-1)
+        key = (id(source), hash(columns.tobytes()))
+        if key not in self.rounded:
+            factor = self.editor.constant(f"{stored.name}.columns", columns)
+            self.rounded[key] = (self.editor.node(node, "Mul", [source, factor]),)
+        return self.rounded[key][0]
+
+    def _outliers(self, node: ir.Node, source: ir.Value, stored: Stored) -> None:
+        """Adds the product of the few float columns to the node's output."""
+        edit, outliers = self.editor, stored.outliers
+        if outliers is None:
+            return
+        places = outliers.places.numpy()
+        key = (id(source), hash(places.tobytes()))
+        after = _next(edit, node)
+        if key not in self.rounded:
+            which = edit.constant(f"{stored.name}.places", places)
+            self.rounded[key] = (edit.node(node, "Gather", [source, which], {"axis": -1}),)
+        weight = edit.constant(f"{stored.name}.outliers", outliers.weight.numpy().T)
+        result, readers = node.outputs[0], list(node.outputs[0].uses())
+        part = edit.node(node, "MatMul", [self.rounded[key][0], weight])
+        whole = edit.node(after, "Add", [result, part])
+        for use in readers:
+            use.node.replace_input_with(use.idx, whole)
+
+    def _weight(self, node: ir.Node, stored: Stored, axis: int) -> ir.Value:
+        codes = self.editor.constant(f"{stored.name}.codes", stored.codes)
+        steps = self.editor.constant(f"{stored.name}.steps", stored.row_steps.reshape(-1))
+        return self.editor.node(node, "DequantizeLinear", [codes, steps], {"axis": axis})
+
+    def _dynamic(self, node: ir.Node, value: ir.Value, stored: Stored) -> None:
+        """Rounds by the extremes of each call: the form that ONNX Runtime fuses into one kernel."""
+        edit, key = self.editor, (id(value),)
+        if key not in self.rounded:
+            self.rounded[key] = edit.outputs(node, "DynamicQuantizeLinear", inputs=[value], count=3)
+        rounded, step, zero = self.rounded[key]
+        turned = bool(node.attributes.get_int("transB", 0))
+        laid = stored.codes.T if turned else stored.codes
+        codes = edit.constant(f"{stored.name}.codes", laid)
+        steps = edit.constant(f"{stored.name}.steps", stored.row_steps.reshape(-1))
+        sums = edit.node(node, "MatMulInteger", [rounded, codes, zero])
+        sums = edit.node(node, "Cast", [sums], {"to": ir.DataType.FLOAT})
+        product = edit.node(node, "Mul", [sums, edit.node(node, "Mul", [step, steps])])
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if bias is not None:
+            product = edit.node(node, "Add", [product, bias])
+        edit.substitute(node, product)
+
+    def _round_bias(self, node: ir.Node, stored: Stored) -> None:
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if bias is None or not bias.is_initializer() or stored.inputs is None:
+            return
+        steps = stored.row_steps.reshape(-1).astype(np.float64) * (stored.inputs.step or 1.0)
+        codes = np.rint(array_of(bias).astype(np.float64) / steps)
+        if np.abs(codes).max(initial=0) > 2**31 - 1:
+            return
+        scale = self.editor.constant(f"{stored.name}.sums.steps", steps.astype(np.float32))
+        whole = self.editor.constant(f"{stored.name}.sums", codes.astype(np.int32))
+        value = self.editor.node(node, "DequantizeLinear", [whole, scale], {"axis": 0})
+        node.replace_input_with(2, value)
+
+
+def is_plain(node: ir.Node) -> bool:
+    """Whether a node is a matrix product that `Integers.product` can take."""
+    attributes = node.attributes
+    if node.op_type == "Gemm":
+        factors = attributes.get_float("alpha", 1.0), attributes.get_float("beta", 1.0)
+        return factors == (1.0, 1.0) and not attributes.get_int("transA", 0)
+    return node.op_type == "MatMul"
+
+
+def _positive(stored: Stored) -> Stored:
+    """The same with positive steps, which a folded BatchNorm may have turned round or to zero."""
+    steps = stored.row_steps
+    if np.all(steps > 0):
+        return stored
+    codes = (stored.codes * np.sign(steps)).astype(np.int8)
+    return replace(stored, codes=codes, row_steps=np.where(steps == 0, 1, np.abs(steps)))
+
+
+def _clipped(value: ir.Value) -> ir.Value:
+    """What a rectifier right behind makes of it, else itself."""
+    uses = list(value.uses())
+    if len(uses) == 1 and uses[0].node.op_type in _CLIPS:
+        return uses[0].node.outputs[0]
+    return value
+
+
+def _within(results: Inputs, value: ir.Value) -> Inputs:
+    """The grid of a convolution's results after the rectifier that made the value."""
+    node, step = value.producer(), results.step or 1.0
+    low, high = -results.zero * step, (LEVELS - results.zero) * step
+    if node is None or node.op_type not in _CLIPS:
+        return results
+    least, most = 0.0, high
+    if node.op_type == "Clip":
+        ends = [_number(end) for end in (*node.inputs[1:], None, None)[:2]]
+        least = low if ends[0] is None else ends[0]
+        most = high if ends[1] is None else min(high, ends[1])
+    low, high = min(0.0, max(low, least)), max(0.0, most)
+    return Inputs(*uint8_grid((low, high)))
+
+
+def _number(value: ir.Value | None) -> float | None:
+    return float(array_of(value)) if value is not None and value.is_initializer() else None
+
+
+def _next(editor: Editor, node: ir.Node) -> ir.Node:
+    """The node behind another in the graph's order."""
+    nodes: Sequence[ir.Node] = list(editor.graph)
+    return nodes[min(nodes.index(node) + 1, len(nodes) - 1)]

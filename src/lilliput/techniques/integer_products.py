@@ -1,0 +1,139 @@
+"""What static and dynamic rounding of activations have in common: int8 weights, and the damage."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lilliput.coding import estimate_bits
+from lilliput.model.encodings import Encoding, Grid, Masked, Outliers
+from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.techniques.base import Option
+from lilliput.techniques.grid_storage import as_grid
+from lilliput.tensor.feedback import Rounding, feedback_codes
+from lilliput.tensor.grids import absolute_maximum_steps, clipped_steps, round_to_grid
+from lilliput.tensor.second_order import apart, inverse_factor
+
+PRODUCTS = frozenset({"linear", "matmul"})
+
+
+class Weights(NamedTuple):
+    """How weights become int8.
+
+    Attributes:
+        bits: Width of the codes, 7 or 8.
+        per_channel: A step for each output, else one for the site.
+        feedback: Weights still to come absorb the rounding errors.
+    """
+
+    bits: int
+    per_channel: bool
+    feedback: bool
+
+
+def int8_grid(
+    profile: Profile,
+    name: str,
+    *,
+    weights: Weights,
+    columns: Tensor | None = None,
+    outliers: Tensor | None = None,
+    before: Encoding | None = None,
+) -> Grid:
+    """A site's weight as int8 codes, bounded by their width.
+
+    Args:
+        profile: Weights and statistics.
+        name: The site.
+        weights: How.
+        columns: (columns,) factors on the steps, or None for ones.
+        outliers: (count,) columns that stay float, or None.
+        before: What an earlier step made of it.
+    """
+    known, weight = profile.sites[name], profile.matrix(name)
+    if before is not None:
+        weight = known.site.matrix(before.decode()).to(torch.float32)
+    factor, few = profile.factor(name), None
+    if outliers is not None:
+        few = Outliers(outliers, weight[:, outliers].contiguous())
+        weight = weight.index_fill(1, outliers, 0.0)
+        factor = inverse_factor(apart(profile.column_side(name), outliers))
+    scaled = weight if columns is None else weight / columns
+    steps = _steps(profile, known, scaled, columns=columns, weights=weights)
+    largest = 2 ** (weights.bits - 1) - 1
+    if weights.feedback:
+        kept = known.site.matrix(before.mask) if isinstance(before, Masked) else None
+        codes = feedback_codes(
+            weight,
+            factor,
+            steps,
+            column_steps=columns,
+            rows=profile.row_factor(name),
+            rounding=Rounding(kept=kept, largest=largest),
+        )
+    else:
+        codes = round_to_grid(scaled, steps[:, None]).clamp(-largest, largest)
+    grid = as_grid(known.site, codes, row_steps=steps, column_steps=columns)
+    return replace(grid, outliers=few)
+
+
+def _steps(
+    profile: Profile,
+    known: SiteProfile,
+    scaled: Tensor,
+    *,
+    columns: Tensor | None,
+    weights: Weights,
+) -> Tensor:
+    """(rows,) steps of the scaled weight."""
+    if not weights.per_channel:
+        stored = scaled * known.row_sizes[:, None]
+        one = absolute_maximum_steps(stored.reshape(1, -1), weights.bits)
+        return one / known.row_sizes
+    power = profile.column_side(known.site.name).diagonal(dim1=1, dim2=2)  # (groups, columns)
+    power = power if columns is None else power * columns.square()
+    rows = power.repeat_interleave(len(scaled) // len(power), 0) if len(power) > 1 else power
+    return clipped_steps(scaled, weights.bits, power=rows)
+
+
+def int8_option(
+    profile: Profile, name: str, *, grid: Encoding, noise: float, settings: dict[str, float]
+) -> Option:
+    """What a site as int8 codes costs: rounded weights and rounded inputs together.
+
+    Args:
+        profile: Weights and statistics.
+        name: The site.
+        grid: What became of it.
+        noise: Variance of the error of one rounded input.
+        settings: Fields of the technique that made it so.
+    """
+    if not isinstance(grid, Grid):
+        raise TypeError(f"{name} is no grid")
+    known, weight = profile.sites[name], profile.matrix(name)
+    damage = known.damage(weight, known.site.matrix(grid.decode()))
+    damage += rounding_damage(known, weight, grid=grid, noise=noise)
+    bits = estimate_bits(grid.codes.numpy())
+    return Option(settings, damage * (known.sensitivity or 0.0), bits / 8, known.site.size)
+
+
+def rounding_damage(known: SiteProfile, weight: Tensor, *, grid: Grid, noise: float) -> float:
+    """What rounding a site's inputs costs under the metric.
+
+    Errors of different inputs are taken as independent and of one size, so that
+    ``tr(G W E[e e^T] W^T)`` is the noise's variance times ``tr(G W W^T)``.
+
+    Args:
+        known: The site.
+        weight: (rows, columns) as the float inputs are multiplied with.
+        grid: What became of it: columns that stay float cost nothing, the others are divided by
+            its column steps.
+        noise: Variance of the error of one rounded input.
+    """
+    scaled = weight if grid.column_steps is None else weight / grid.column_steps
+    if grid.outliers is not None:
+        scaled = scaled.index_fill(1, grid.outliers.places, 0.0)
+    if known.output is not None:
+        return noise * float(((known.output @ scaled) * scaled).sum())
+    return noise * float((scaled.square().sum(1) * known.weights).sum())

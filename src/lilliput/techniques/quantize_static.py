@@ -1,0 +1,131 @@
+"""Int8 weights, and activations rounded to uint8 on grids fixed beforehand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from lilliput.environment import int8_saturates
+from lilliput.model.encodings import NOTHING, Encoding, Inputs, Made, Masked
+from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.model.spread import Spread
+from lilliput.techniques.base import Option
+from lilliput.techniques.fields import Family, Fields
+from lilliput.techniques.integer_products import PRODUCTS, Weights, int8_grid, int8_option
+from lilliput.tensor.activations import (
+    RangeMethod,
+    chosen_range,
+    column_factors,
+    outlying,
+    squared_error,
+    uint8_grid,
+)
+
+
+class QuantizeStatic(Fields):
+    """Products and convolutions on integers: uint8 inputs on a fixed grid, int8 weights.
+
+    The runtime's integer kernels do the work, so the file is faster, not only smaller. Embeddings,
+    recurrent layers and sites whose inputs were not seen as one keep float inputs.
+
+    Attributes:
+        ranges: What the grid of the inputs covers: ``minmax`` everything seen, ``percentile``,
+            ``mse`` with the least squared error, ``entropy`` with the least information lost.
+        percentile: How many of a hundred inputs ``percentile`` covers, in [90, 100].
+        smoothing: How far inputs that reach far are scaled down, and their weights up, in [0, 1];
+            0 not at all, at 1 every input fills the grid. Only of products; then everything seen
+            is covered (SmoothQuant).
+        outliers: At most so many inputs of a product, which reach several times as far as the
+            others, stay float with their weights (LLM.int8), in [0, 64].
+        per_channel: A step for each output's weights, else one for the site.
+        bits: Width of the weights; 7 for processors whose uint8 x int8 products saturate.
+        feedback: Weights still to come absorb the rounding errors of weights.
+    """
+
+    name: ClassVar[str] = "quantize_static"
+    family: ClassVar[Family] = "quantize"
+    source: ClassVar[str] = "Jacob et al. 2018, arXiv 1712.05877; arXiv 2211.10438 and 2208.07339"
+    summary: ClassVar[str] = "int8 weights, uint8 activations on fixed grids: integer kernels"
+
+    follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
+
+    ranges: RangeMethod = "minmax"
+    percentile: float = Field(99.99, ge=90, le=100, json_schema_extra={"unit": "percent"})
+    smoothing: float = Field(0.75, ge=0, le=1)
+    outliers: int = Field(4, ge=0, le=64, json_schema_extra={"unit": "inputs"})
+    per_channel: bool = True
+    bits: int = Field(8, ge=7, le=8, json_schema_extra={"unit": "bits"})
+    feedback: bool = True
+
+    def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
+        """One: the damage of the rounded weights and that of the rounded inputs."""
+        settings: dict[str, float] = {"bits": 7} if int8_saturates() else {}
+        (found,) = self.model_copy(update=settings).apply(profile, (where,)).values()
+        noise = self._scheme(profile.sites[where]).noise
+        return (int8_option(profile, where, grid=found, noise=noise, settings=settings),)
+
+    def apply(
+        self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
+    ) -> dict[str, Encoding]:
+        """Each named site as int8 codes, and how its inputs are rounded."""
+        grids: dict[str, Encoding] = {}
+        for name in where:
+            known = profile.sites[name]
+            found = self._scheme(known)
+            grid = int8_grid(
+                profile,
+                name,
+                weights=Weights(self.bits, self.per_channel, self.feedback),
+                columns=found.columns,
+                outliers=found.outliers,
+                before=made.get(name),
+            )
+            results = None if known.results is None else self._grid(known.results)
+            grids[name] = replace(grid, inputs=found.inputs, results=results)
+        return grids
+
+    def _scheme(self, known: SiteProfile) -> "_Scheme":
+        spread = known.inputs
+        if spread is None or known.site.kind not in PRODUCTS | {"conv"}:
+            return _Scheme()
+        if known.site.kind == "conv" or not (self.smoothing or self.outliers):
+            noise = squared_error(spread.histogram, self._range(spread))
+            return _Scheme(inputs=self._grid(spread), noise=noise)
+        places = outlying(spread.low, spread.high, most=self.outliers)
+        low, high = (ends.index_fill(0, places, 0.0) for ends in (spread.low, spread.high))
+        columns = None
+        if self.smoothing:
+            side = torch.ones(1, 1) if known.second is None else known.second[0]
+            typical = side.diagonal().sqrt().expand(len(low))
+            columns = 1 / column_factors(low, high, strength=self.smoothing, typical=typical)
+            columns = columns.index_fill(0, places, 1.0)
+            low, high = low * columns, high * columns
+        inputs = Inputs(*uint8_grid((float(low.min()), float(high.max()))))
+        noise = (inputs.step or 0.0) ** 2 / 12
+        return _Scheme(columns, places if len(places) else None, inputs, noise)
+
+    def _range(self, spread: Spread) -> tuple[float, float]:
+        return chosen_range(spread.histogram, self.ranges, percentile=self.percentile)
+
+    def _grid(self, spread: Spread) -> Inputs:
+        return Inputs(*uint8_grid(self._range(spread)))
+
+
+@dataclass(frozen=True)
+class _Scheme:
+    """How the inputs of a site are rounded; nothing where they are not.
+
+    Attributes:
+        columns: (columns,) what they are multiplied with before, or None.
+        outliers: (count,) places of those that stay float, or None.
+        inputs: The grid.
+        noise: Variance of the error of one of them.
+    """
+
+    columns: Tensor | None = None
+    outliers: Tensor | None = None
+    inputs: Inputs | None = None
+    noise: float = 0.0
