@@ -94,3 +94,8 @@ def make_grids() -> Callable[..., dict[str, Grid]]:
 @pytest.fixture(scope="session")
 def make_grid() -> Callable[..., Grid]:
     return grid_of
+
+
+@pytest.fixture(scope="session")
+def make_sample() -> Callable[..., Sample]:
+    return _sample

@@ -6,7 +6,6 @@ import pytest
 import torch
 from test_onnx_encode import answers, least_decibels
 
-from conftest import _sample as export_sample
 from lilliput.model.encodings import Grouped
 from lilliput.runtime.onnx_count import count_macs, count_parameters
 from lilliput.runtime.onnx_encode import write_encodings
@@ -74,11 +73,11 @@ def test_products_and_look_ups_compute_on_packed_codes(language, tmp_path):
     assert (list(head.dims), head.data_type) == ([50, 2, 8], onnx.TensorProto.UINT8)
 
 
-def test_a_table_of_its_own_is_looked_up_packed(tmp_path):
+def test_a_table_of_its_own_is_looked_up_packed(make_sample, tmp_path):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Embedding(40, 64), torch.nn.Linear(64, 3))
     tokens = torch.randint(0, 40, (2, 5))
-    sample = export_sample(model, (tokens,), tmp_path / "plain.onnx")
+    sample = make_sample(model, (tokens,), tmp_path / "plain.onnx")
     path = tmp_path / "model.onnx"
     for bits in (2, 3, 4, 8):
         encodings = all_grouped(sample, bits=bits, columns=True)

@@ -18,6 +18,9 @@ from lilliput.techniques.prune_sensitivity import PruneSensitivity
 from lilliput.techniques.prune_sparsegpt import PruneSparsegpt
 from lilliput.techniques.prune_surgeon import PruneSurgeon
 from lilliput.techniques.prune_wanda import PruneWanda
+from lilliput.techniques.quantize_adaround import QuantizeAdaround
+from lilliput.techniques.quantize_awq import QuantizeAwq
+from lilliput.techniques.quantize_bfloat16 import QuantizeBfloat16
 from lilliput.techniques.quantize_dynamic import QuantizeDynamic
 from lilliput.techniques.quantize_feedback import QuantizeFeedback
 from lilliput.techniques.quantize_fixed_point import QuantizeFixedPoint
@@ -41,6 +44,9 @@ TABLE: tuple[type[Fields], ...] = (
     PruneSparsegpt,
     PruneSurgeon,
     PruneWanda,
+    QuantizeAdaround,
+    QuantizeAwq,
+    QuantizeBfloat16,
     QuantizeDynamic,
     QuantizeFeedback,
     QuantizeFixedPoint,
@@ -68,6 +74,9 @@ __all__ = [
     "PruneSparsegpt",
     "PruneSurgeon",
     "PruneWanda",
+    "QuantizeAdaround",
+    "QuantizeAwq",
+    "QuantizeBfloat16",
     "QuantizeDynamic",
     "QuantizeFeedback",
     "QuantizeFixedPoint",

@@ -99,14 +99,15 @@ def as_grouped(
 def widths(technique: Groups, profile: Profile, *, where: str) -> tuple[Option, ...]:
     """What fewer and fewer bits of one site cost."""
     known, found = profile.sites[where], []
-    worst = 0.0
+    worst, least, smallest = 0.0, float("inf"), 1 << 62
     for bits in WIDTHS:
         made = technique.model_copy(update={"bits": bits}).apply(profile, (where,))[where]
         if not isinstance(made, Grouped):
             raise TypeError(f"{technique.name} made {type(made).__name__}")
         lost = known.damage(profile.matrix(where), known.site.matrix(made.decode()))
         worst = max(worst, lost * (known.sensitivity or 0.0))
-        found.append(Option({"bits": bits}, worst, storage_bytes(made), installed_bytes(made)))
+        least, smallest = min(least, storage_bytes(made)), min(smallest, installed_bytes(made))
+        found.append(Option({"bits": bits}, worst, least, smallest))
     return tuple(found)
 
 

@@ -6,10 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lilliput.model.encodings import NOTHING, Dense, Encoding, Made, Masked
+from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
+from lilliput.techniques.floats import rounded_floats
 
 SMALLEST = 2.0**-14  # smaller numbers lose precision in half precision
 
@@ -37,16 +38,7 @@ class QuantizeFloat16(Fields):
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
     ) -> dict[str, Encoding]:
         """The named parameters, rounded; those that would be harmed are left out."""
-        found: dict[str, Encoding] = {}
-        for name in where:
-            before = made.get(name)
-            value = (before.decode() if before else profile.parameters[name]).detach()
-            if harmless(value):
-                half = value.to(torch.float16).to(value.dtype)
-                found[name] = (
-                    Masked(half, before.mask) if isinstance(before, Masked) else Dense(half)
-                )
-        return found
+        return rounded_floats(profile, where, made=made, kind=torch.float16, harmless=harmless)
 
 
 def harmless(value: Tensor) -> bool:

@@ -1,0 +1,77 @@
+"""Whether each weight is rounded up or down is learned under the layer's loss."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
+from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.techniques.base import Option
+from lilliput.techniques.fields import Family, Fields
+from lilliput.techniques.grouping import BITS, Columns, as_grouped, mask_of, ranges_of, widths
+from lilliput.tensor.adaround import learned_codes
+
+
+class QuantizeAdaround(Fields):
+    """Learns a number in [0, 1] per weight, which ends at either side: up or down.
+
+    Layer by layer under ``tr(G (W - V) H (W - V)^T)``, whose gradient needs no backward pass
+    through the model; G is the whole row side where it is known.
+
+    Attributes:
+        bits: Width of the codes, 2 to 8.
+        group: Neighbouring columns that share a step.
+        symmetric: The middle code means zero everywhere; otherwise each group has a code for it.
+        clip: Ends of a grid are drawn in where that lowers the cost of rounding.
+        iterations: Steps of gradient descent.
+        packed: The runnable file computes on packed codes, where its operators can.
+    """
+
+    name: ClassVar[str] = "quantize_adaround"
+    family: ClassVar[Family] = "quantize"
+    source: ClassVar[str] = "Nagel et al. 2020, arXiv 2004.10568"
+    summary: ClassVar[str] = "learned rounding up or down, layer by layer"
+    follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
+
+    bits: int = BITS
+    group: Columns = 64
+    symmetric: bool = False
+    clip: bool = True
+    iterations: int = Field(200, ge=1, le=20_000, json_schema_extra={"unit": "steps"})
+    packed: bool = True
+
+    def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
+        """Widths 8, 4, 3 and 2."""
+        return widths(self, profile, where=where)
+
+    def apply(
+        self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
+    ) -> dict[str, Encoding]:
+        """Each named site as codes of few bits."""
+        found: dict[str, Encoding] = {}
+        for name in where:
+            known, weight, side = profile.sites[name], profile.matrix(name), None
+            kept = mask_of(known, made)
+            if kept is not None:
+                weight = known.site.matrix(made[name].decode()).to(torch.float32)
+            side = profile.column_side(name)
+            costs = side.diagonal(dim1=1, dim2=2).repeat_interleave(len(weight) // len(side), 0)
+            ranges = ranges_of(self, weight, clip=self.clip, costs=costs)
+            codes = learned_codes(
+                weight,
+                ranges,
+                second=side,
+                output=_row_side(known),
+                iterations=self.iterations,
+                kept=kept,
+            )
+            found[name] = as_grouped(self, known.site, part=(ranges, codes), wanted=weight)
+        return found
+
+
+def _row_side(known: SiteProfile) -> Tensor:
+    """(rows, rows), or its diagonal (rows,)."""
+    return known.weights if known.output is None else known.output
