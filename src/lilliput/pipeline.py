@@ -6,12 +6,14 @@ profile -> plan -> apply -> export -> measure -> judge -> report
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from lilliput.budget import Budget
 from lilliput.evidence import Evidence
 from lilliput.findings import Findings, assemble, python_call
 from lilliput.folders import PACKED, fresh_folder
+from lilliput.forms import GraphForm
 from lilliput.ledger import Look
 from lilliput.model.encodings import Encoding
 from lilliput.model.hashes import model_hash
@@ -19,15 +21,18 @@ from lilliput.model.profiles import Profile
 from lilliput.planning import Planned, make_plan, with_predictions
 from lilliput.records import Fidelity, Plan, Report
 from lilliput.runs import Run, Settings, prepare
+from lilliput.runtime.factor_speed import FactorSpeed
+from lilliput.runtime.processes import Worker
 from lilliput.stages.apply import check_fits
 from lilliput.stages.export import Exported
 from lilliput.stages.forecast import Claim, forecast
 from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
-from lilliput.stages.measure import measure
+from lilliput.stages.measure import measure, typical_batch
 from lilliput.stages.option_table import OptionTable
 from lilliput.stages.profile import profile
 from lilliput.stages.recentre import Recentring
 from lilliput.stages.report import report
+from lilliput.stages.unfactor import must_be_faster, unfactored
 from lilliput.stages.verify import verify_answers
 from lilliput.task import Task
 from lilliput.trials import Trials
@@ -66,6 +71,7 @@ def compress(
         chosen = run.clock(
             "plan", lambda: make_plan(run, trials, table=OptionTable(known), scratch=Path(scratch))
         )
+        run, chosen = _faster(run, trials, chosen)
         run.clock("apply", lambda: trials.encodings(chosen.plan))
         return _prove(run, trials, chosen, folder=folder, out=out)
 
@@ -102,8 +108,9 @@ def apply_plan(
         _tell_forecast(run, out)
         known = run.clock("profile", lambda: _profile(run))
         trials = _trials(run, known)
-        run.clock("apply", lambda: trials.encodings(plan))
-        return _prove(run, trials, Planned(plan), folder=folder, out=out)
+        run, given = _faster(run, trials, Planned(plan))
+        run.clock("apply", lambda: trials.encodings(given.plan))
+        return _prove(run, trials, given, folder=folder, out=out)
 
 
 def _tell_forecast(run: Run, out: Path) -> None:
@@ -138,6 +145,23 @@ def _trials(run: Run, known: Profile) -> Trials:
         relative=bool(run.allowed_drop and run.allowed_drop[1]),
         recentring=Recentring.of(run.task, known, run.split),
     )
+
+
+def _faster(run: Run, trials: Trials, planned: Planned) -> tuple[Run, Planned]:
+    """The plan without products that do not pay, where they have to pay in time; and why."""
+    if not must_be_faster(run.limits) or not isinstance(run.form, GraphForm):
+        return run, planned
+    conditions = run.settings.conditions
+    opened = partial(
+        Worker,
+        threads=conditions.threads,
+        timeout=conditions.timeout,
+        runtime=conditions.runtime,
+    )
+    arrays = typical_batch(run.task, run.split.search, size=conditions.batch)
+    speed = FactorSpeed(run.form.bindings, arrays, opened)
+    chosen, said = unfactored(planned.plan, trials.encodings, speed=speed)
+    return replace(run, notes=(*run.notes, *said)), replace(planned, plan=chosen)
 
 
 def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Path) -> Report:

@@ -166,7 +166,9 @@ def test_quantized_factors_make_up_for_each_other(profile, kind):
         blind = []
         for factor, grid in zip(product.factors, found.factors, strict=True):
             matrix = factor.weight.reshape(len(factor.weight), -1)
-            steps = grid.row_steps[:, None] * (1 if grid.column_steps is None else grid.column_steps)
+            steps = grid.row_steps[:, None] * (
+                1 if grid.column_steps is None else grid.column_steps
+            )
             blind.append(Dense((torch.round(matrix / steps) * steps).reshape(factor.weight.shape)))
         alone = cost(profile, "conv", LowRank(tuple(blind), product.shape))
         assert cost(profile, "conv", found) < alone, (kind, bits)
@@ -214,5 +216,5 @@ def test_steps_in_another_order_are_refused(profile, first, then, message):
 
 
 def test_factors_are_quantized_once(profile):
-    with pytest.raises(PlanError, match="quantize_round cannot take linear: .* made it grid"):
+    with pytest.raises(PlanError, match=r"quantize_round cannot take linear: .* made it grid"):
         applied(profile, "linear", FactorizeSvd(), QuantizeRound(), QuantizeRound())
