@@ -11,14 +11,15 @@ import lilliput
 from classifiers import Convolutions, Perceptron, pictures, task_of, trained
 from lilliput.errors import OutputError, PlanError, UnreachableError
 from lilliput.folders import MANIFEST
-from lilliput.model.hashes import state_hash
+from lilliput.model.hashes import model_hash, state_hash
 from lilliput.plans import read_plan
 from lilliput.records import Plan
 from lilliput.runs import Settings
+from lilliput.runtime.factor_speed import FactorSpeed
 from lilliput.runtime.sessions import default_session
 from lilliput.stages.measure import Conditions
 from lilliput.stages.verify import verify_files
-from lilliput.techniques import PruneSparsegpt, QuantizeFeedback, ShareValues
+from lilliput.techniques import FactorizeWhitened, PruneSparsegpt, QuantizeFeedback, ShareValues
 
 pytestmark = pytest.mark.slow
 
@@ -269,3 +270,54 @@ def test_a_plan_that_prunes_and_then_rounds_or_shares_ships_its_zeros(perceptron
     for name in ("both", "shared"):
         assert found[name].artifact.storage_bytes < 0.11 * whole
         assert found[name].artifact.installed_bytes < 0.35 * found[name].original.installed_bytes
+
+
+SITES = ("first.weight", "second.weight", "gate.weight")
+
+
+def factored(task, *later):
+    """A plan that leaves three sites rank 20 (head: 4 x 160), and what comes after it."""
+    shapes = model_hash(task.model)
+    steps = (FactorizeWhitened(rank=20).step_of(SITES), *(each.step_of(SITES) for each in later))
+    return Plan(model_hash=shapes, steps=steps)
+
+
+@pytest.mark.parametrize("later", [(), (QuantizeFeedback(step=0.2),), (ShareValues(values=32),)])
+def test_products_are_shipped_as_products(later, tmp_path):
+    """Where storage needs them; the user's class gets them multiplied."""
+    task, out = task_of(trained(Perceptron)), tmp_path / "out"
+    budget = lilliput.Budget(storage=0.5, drop="9%")
+    report = lilliput.apply_plan(factored(task, *later), task, budget, out=out, settings=quick())
+    assert [site.encoding for site in report.sites] == ["lowrank"] * 3
+    assert all(site.storage_bytes for site in report.sites)
+    assert report.fidelity.decibels > 90
+    share = report.artifact.storage_bytes / report.original.storage_bytes
+    assert share < (0.1 if later else 0.35)
+    images, _ = pictures(2000, 99)
+    net = lilliput.load(out, model=Perceptron()).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            net(images[:64]), answers(out / "model.onnx", images[:64]), atol=1e-3, rtol=1e-3
+        )
+    verify_files(out)
+
+
+def test_products_that_do_not_pay_in_time_are_taken_back(tmp_path, monkeypatch):
+    """All are measured; what the clock says of one is put in its mouth."""
+    measured = []
+
+    def told(self, encodings):
+        measured.append(honest(self, encodings))
+        slow = {"gate.weight": (1.5, 1.4, 1.6)}
+        return {name: slow.get(name, (0.5, 0.4, 0.6)) for name in measured[-1]}
+
+    honest = FactorSpeed.ratios
+    monkeypatch.setattr(FactorSpeed, "ratios", told)
+    task, out = task_of(trained(Perceptron)), tmp_path / "out"
+    plan = factored(task, QuantizeFeedback(step=0.2))
+    report = lilliput.apply_plan(plan, task, out=out, settings=quick())
+    assert [set(ratios) for ratios in measured] == [set(SITES), set(SITES[:2])]
+    kinds = {site.name: site.encoding for site in report.sites}
+    assert kinds == dict(zip(SITES, ("lowrank", "lowrank", "grid"), strict=True))
+    assert any(line.startswith("gate.weight: its factors are not") for line in report.warnings)
+    assert read_plan(out / "plan.toml").steps[0].where == SITES[:2]

@@ -7,7 +7,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from benchmarks.record import Record
-from benchmarks.rows import demo, ours, reports, resources, sites, sites_ours, sparse, steps, whole
+from benchmarks.rows import (
+    demo,
+    lowrank,
+    ours,
+    reports,
+    resources,
+    sites,
+    sites_ours,
+    sparse,
+    steps,
+    whole,
+)
 
 Done = frozenset[tuple[str, str, int]]
 Row = Callable[[Done], Iterator[Record]]
@@ -20,6 +31,7 @@ ROWS: dict[str, Row] = {
     "efficientnet_whole_ours": partial(ours.whole, "efficientnet_whole_ours", "efficientnet"),
     "minilm_sites": partial(sites.measure, "minilm_sites", "minilm"),
     "minilm_sites_ours": partial(sites_ours.measure, "minilm_sites_ours", "minilm", "minilm_sites"),
+    "minilm_lowrank": partial(lowrank.measure, "minilm_lowrank"),
     "minilm_sparse": partial(sparse.measure, "minilm_sparse"),
     "minilm_whole_standard": partial(whole.standard, "minilm_whole_standard", "minilm"),
     "minilm_whole_our_steps": partial(steps.measure, "minilm_whole_our_steps", "minilm"),

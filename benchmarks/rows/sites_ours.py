@@ -12,6 +12,7 @@ from benchmarks.record import SEEDS, Record, read, versions
 from benchmarks.rows.ours import Done, prepared, profiled
 from benchmarks.rows.sites import WITH_DATA, WITHOUT_DATA
 from lilliput.coding import pack, unpack
+from lilliput.model.encodings import LowRank
 from lilliput.model.profiles import Profile
 from lilliput.records import Plan
 from lilliput.runtime.weights_file import read_weights, write_weights
@@ -89,6 +90,17 @@ class SitesAlone:
             pack(plain, packed)
             model, *_ = unpack(packed, Path(folder) / "unpacked")
             return packed.stat().st_size, read_weights(model)
+
+    def numbers(self, chosen: Plan) -> int:
+        """Weights that the sites hold, factors counted as they are."""
+        made = apply(chosen, self.profile)
+        products = {name: e.factors for name, e in made.items() if isinstance(e, LowRank)}
+        return sum(
+            sum(factor.decode().numel() for factor in products[name])
+            if name in products
+            else value.numel()
+            for name, value in self.profile.parameters.items()
+        )
 
     def sizes(self, chosen: Plan) -> Trial:
         """Bytes of the packed file."""

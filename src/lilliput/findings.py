@@ -136,11 +136,13 @@ def _site(found: Findings, name: str) -> SiteReport:
 
 
 def _stored_bytes(found: Findings, name: str) -> int | None:
-    """Coded bytes of a site's integers and steps in the packed file."""
+    """Coded bytes of a site's integers and steps, or of its factors, in the packed file."""
     mine = [
         size
         for tensor, size in found.exported.packed.tensors.items()
-        if tensor == name or (tensor.startswith(f"{name}.") and tensor[len(name) :] in _PARTS)
+        if tensor == name
+        or (tensor.startswith(f"{name}.") and tensor[len(name) :] in _PARTS)
+        or tensor.startswith(f"{name}.factor")
     ]
     return sum(mine) if mine else None
 
