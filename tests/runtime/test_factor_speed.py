@@ -7,6 +7,8 @@ import torch
 from lilliput.batches import flatten_inputs
 from lilliput.model.encodings import Dense, LowRank
 from lilliput.runtime.factor_speed import FactorSpeed, slower
+from lilliput.runtime.onnx_bind import bind
+from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.processes import Worker
 
 
@@ -46,6 +48,14 @@ def test_every_way_a_matrix_is_read_is_measured_once_per_shape(language, speed):
     assert sorted(set(opened)) == ["factored.onnx", "whole.onnx"]
     assert len(opened) == 2 * len(speed.known) < 2 * len(names) + 1
     assert speed.ratios(encodings) == ratios and speed.open_worker.paths == opened
+
+
+def test_rows_that_are_looked_up_are_measured(tmp_path):
+    model, tokens = torch.nn.Embedding(50, 32).eval(), torch.randint(0, 50, (2, 7))
+    exported = export_original(model, tokens, tmp_path / "model.onnx")
+    bindings = bind(exported, {}, dict(model.named_parameters()))
+    speed = FactorSpeed(bindings, [tokens.numpy()], Counted(), seconds=0.01)
+    assert speed.ratios({"weight": product(model.weight, 5)}).keys() == {"weight"}
 
 
 def test_a_product_that_the_graph_cannot_hold_is_left_out(recurrent):
