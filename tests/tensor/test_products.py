@@ -100,7 +100,7 @@ def test_what_a_factor_reads_and_writes_is_the_metric_of_its_error():
     _, last = made(CHAINS["linear"])
     metric = Metric(side(6), side(5, 2))
     lost = made([(3, 6)], 9)[0]
-    seen = output_side([last], 3, metric.output)
+    seen = output_side([last], 3, output=metric.output)
     torch.testing.assert_close(Metric(metric.second, seen).cost(lost), metric.cost(last @ lost))
     factors = made(CHAINS["spatial"])
     wide = Metric(side(4 * 9), side(5, 2))
@@ -109,14 +109,14 @@ def test_what_a_factor_reads_and_writes_is_the_metric_of_its_error():
     changed = chained([*factors[:-1], error]).reshape(5, -1)
     last_metric = Metric(before @ wide.second @ before.t(), wide.output)
     torch.testing.assert_close(last_metric.cost(error.reshape(5, -1)), wide.cost(changed))
-    assert output_side([], 5, wide.output) is wide.output
+    assert output_side([], 5, output=wide.output) is wide.output
 
 
 def test_a_marginal_is_the_mean_over_places():
     second = side(2 * 6)
     wide = second.reshape(2, 2, 3, 2, 2, 3)
-    found = marginal(second, (2, 3), (2, 1))
+    found = marginal(second, (2, 3), walked=(2, 1))
     wanted = sum(wide[:, :, place, :, :, place] for place in range(3)) / 3
     torch.testing.assert_close(found, wanted.reshape(4, 4))
-    torch.testing.assert_close(marginal(second, (2, 3), (2, 3)), second)
-    torch.testing.assert_close(marginal(second, (), ()), second)
+    torch.testing.assert_close(marginal(second, (2, 3), walked=(2, 3)), second)
+    torch.testing.assert_close(marginal(second, (), walked=()), second)

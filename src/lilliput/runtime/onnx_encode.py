@@ -61,7 +61,7 @@ def write_encodings(
         OutputError: The file cannot be written.
     """
     model = ir.load(bindings.original.path)
-    bindings, encodings, warnings = split_products(model, bindings, encodings)
+    bindings, encodings, warnings = split_products(model, bindings, encodings=encodings)
     editor = Editor(model.graph)
     integers = Integers(editor)
     values = {name: decoded(encoding) for name, encoding in encodings.items()}

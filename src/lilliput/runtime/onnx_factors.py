@@ -19,7 +19,7 @@ _TWO_AXES = [1, 0]
 
 
 def split_products(
-    model: ir.Model, bindings: Bindings, encodings: Mapping[str, Encoding]
+    model: ir.Model, bindings: Bindings, *, encodings: Mapping[str, Encoding]
 ) -> tuple[Bindings, dict[str, Encoding], list[str]]:
     """Puts chains in the place of all nodes that read a weight which became a product.
 
@@ -140,7 +140,7 @@ def _multiply(
         sides = [editor.node(node, "Transpose", [v], {"perm": _TWO_AXES}) for v in (right, left)]
         for use in list(node.outputs[0].uses()):
             _multiply(editor, use.node, use.idx, left=sides[0], right=sides[1])
-        editor.graph.remove(node, safe=True)
+        editor.drop_unread([node])
     elif node.op_type == "Gather":
         rows = editor.node(node, "Gather", [left, _input(node, 1)], {"axis": 0})
         editor.substitute(node, editor.node(node, "MatMul", [rows, right]))

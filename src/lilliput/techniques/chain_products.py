@@ -61,12 +61,12 @@ class Chain:
         ranks = {}
         for name in where:
             site = profile.sites[name].site
-            refuse(self.name, site, self.obstacle(site), hint=NEAREST)
+            refuse(self.name, site, reason=self.obstacle(site), hint=NEAREST)
             ranks[name] = checked_rank(technique, site, most=self.most(site)) or 0
         found: dict[str, Encoding] = {}
         for name, rank in ranks.items():
             factors = self._factors(profile, name, technique.amount, rank)
-            found |= product(profile, name, factors, made=made)
+            found |= product(profile, name, factors=factors, made=made)
         return found
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:

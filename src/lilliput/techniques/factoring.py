@@ -38,12 +38,14 @@ def obstacle(site: Site) -> str | None:
     """Why no product can take the place of a site; None where one can."""
     if site.kind == "recurrent":
         return "is read by a recurrent layer, which takes no product"
+    if site.kind == "conv" and site.transposed:
+        return "is a transposed convolution"
     if site.groups > 1:
         return f"has {site.groups} groups, each with inputs of its own"
     return None
 
 
-def refuse(technique: str, site: Site, reason: str | None, *, hint: str) -> None:
+def refuse(technique: str, site: Site, *, reason: str | None, hint: str) -> None:
     """An error that names the site, where there is a reason.
 
     Raises:
@@ -70,7 +72,7 @@ def checked_rank(technique: Factorizes, site: Site, *, most: int) -> int | None:
 
 
 def product(
-    profile: Profile, name: str, factors: Sequence[Tensor], *, made: Made
+    profile: Profile, name: str, *, factors: Sequence[Tensor], made: Made
 ) -> dict[str, Encoding]:
     """A site as a product; where an earlier step pruned it, the same share of the factors is."""
     site = profile.sites[name].site

@@ -27,7 +27,7 @@ def matrix_rank(technique: Factorizes, site: Site) -> int:
     Raises:
         PlanError: The site cannot become a product, or the rank is above its own.
     """
-    refuse("a factorization", site, obstacle(site), hint=HINT)
+    refuse("a factorization", site, reason=obstacle(site), hint=HINT)
     asked = checked_rank(technique, site, most=min(site.rows, site.columns))
     left = int((1 - technique.amount) * site.size / (site.rows + site.columns))
     return asked or max(1, left)
@@ -56,7 +56,7 @@ def together(
         )
     known = {name: profile.sites[name] for name in where}
     for each in known.values():
-        refuse("a factorization", each.site, obstacle(each.site), hint=HINT)
+        refuse("a factorization", each.site, reason=obstacle(each.site), hint=HINT)
     ranks = ranks_by_damage(
         [
             solve(name).tails * (1.0 if each.sensitivity is None else each.sensitivity)
@@ -79,7 +79,7 @@ def _at(
         if site.kind == "conv":
             first = first.reshape(rank, *site.shape[1:])
             last = last.reshape(site.rows, rank, *[1] * (len(site.shape) - 2))
-        found |= product(profile, name, (first, last), made=made)
+        found |= product(profile, name, factors=(first, last), made=made)
     return found
 
 

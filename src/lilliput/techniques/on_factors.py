@@ -77,7 +77,7 @@ def _part(
     elif place:
         metric = Metric(second, whole)
         value = fitted_factor(values, place, weight=profile.matrix(name), metric=metric)
-    side = output_side(values[place + 1 :], shape[0], whole)
+    side = output_side(values[place + 1 :], shape[0], output=whole)
     groups = _groups(values, place)
     diagonal = side if side.dim() == 1 else side.diagonal().clone()
     part = SiteProfile(
@@ -119,7 +119,7 @@ def _seen(second: Tensor, site: Site, values: list[Tensor], place: int) -> Tenso
     kernel = site.shape[2:] if len(shape) > 2 else ()
     kernels = [value.shape[2:] for value in values[: place + 1]]
     walked = [math.prod(sizes) for sizes in zip(*kernels, strict=True)]
-    seen = before @ marginal(second, kernel, walked) @ before.t()
+    seen = before @ marginal(second, kernel, walked=walked) @ before.t()
     if groups == 1:
         return seen[None]
     taps = shape[1] * math.prod(shape[2:])

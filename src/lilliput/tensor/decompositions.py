@@ -36,7 +36,7 @@ def decomposed(
         Factors in the layout of convolutions.
     """
     kernel = weight.shape[2:]
-    channels = marginal(metric.second, kernel, [1] * len(kernel))
+    channels = marginal(metric.second, kernel, walked=[1] * len(kernel))
     inner = torch.linalg.cholesky(damped(channels)).float()  # L of H = L L^T
     side = torch.diag(metric.output) if metric.output.dim() == 1 else metric.output
     outer = torch.linalg.cholesky(damped(side)).float()  # R of G = R R^T

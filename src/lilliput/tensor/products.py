@@ -165,7 +165,7 @@ def prefix(factors: Sequence[Tensor], then: Sequence[int]) -> Tensor:
     return chained([*factors, unit]).reshape(width, -1)
 
 
-def marginal(second: Tensor, kernel: Sequence[int], walked: Sequence[int]) -> Tensor:
+def marginal(second: Tensor, kernel: Sequence[int], *, walked: Sequence[int]) -> Tensor:
     """H of some axes of the kernel only: the mean over places on the others.
 
     Args:
@@ -187,7 +187,7 @@ def marginal(second: Tensor, kernel: Sequence[int], walked: Sequence[int]) -> Te
     return wide.reshape(width, width)
 
 
-def output_side(after: Sequence[Tensor], channels: int, output: Tensor) -> Tensor:
+def output_side(after: Sequence[Tensor], channels: int, *, output: Tensor) -> Tensor:
     """G as a factor sees it whose outputs go through others.
 
     Args:
