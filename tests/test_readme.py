@@ -142,6 +142,17 @@ def test_the_tutorial_leads_to_a_proof(workshop, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+def test_the_page_on_onnx_files_leads_to_proofs(workshop, monkeypatch):
+    done = follow(ROOT / "docs" / "onnx.md", workshop, monkeypatch)
+    assert done[:3] == ["inspect", "compress", "compress"]
+    assert done[3:] == ["profile", "verify", "apply", "unpack", "simplify"]
+    for name in ("out", "close", "again"):
+        assert read_report(workshop / name).verdict == "proved"
+    assert read_report(workshop / "out").drop.metric == "agreement"
+    assert (workshop / "short.onnx").is_file() and (workshop / "there" / "model.onnx").is_file()
+
+
+@pytest.mark.slow
 def test_every_way_in_leads_to_a_report(workshop, monkeypatch):
     furnish(workshop)
     done = follow(README, workshop, monkeypatch)

@@ -1,9 +1,9 @@
 import numpy as np
 import onnx
 import pytest
-from graphs import graph, node, weight, written
 from onnx import helper, numpy_helper
 
+from graphs import graph, node, weight, written
 from lilliput.errors import ContainerError
 from lilliput.runtime.onnx_clean import array_of
 from lilliput.runtime.onnx_read import read_onnx

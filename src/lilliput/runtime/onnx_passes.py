@@ -103,17 +103,24 @@ def _new(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
 
 
 def name_apart(model: ir.Model) -> None:
-    """Gives every node and every value a name of its own; names that are unique stay."""
+    """Gives every node and every inner value a name of its own, without slashes.
+
+    The runtime appends its own words to names after a slash.
+    """
     graph = model.graph
     nodes: set[str] = set()
     values = {v.name for v in (*graph.inputs, *graph.outputs)} | set(graph.initializers)
     for node in model.graph.all_nodes():
-        node.name = _unique(node.name or node.op_type, nodes)
+        node.name = _unique(_plain(node.name or node.op_type), nodes)
         nodes.add(node.name)
         for value in node.outputs:
             if value.name and value not in graph.outputs:
-                value.name = _unique(value.name, values)
+                value.name = _unique(_plain(value.name), values)
                 values.add(value.name)
+
+
+def _plain(name: str) -> str:
+    return name.strip("/").replace("/", ".") or "unnamed"
 
 
 def _unique(name: str, taken: Collection[str | None]) -> str:

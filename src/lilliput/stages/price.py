@@ -39,13 +39,16 @@ class Subject:
     Attributes:
         profile: The sites.
         candidates: By site.
-        readers: Site -> nodes of the original's graph that read it.
+        graph: The file with the original's weights and the graph that `write` fills; not always
+            the original itself, which may be an ONNX file as somebody left it.
+        readers: Site -> nodes of that graph that read it.
         write: Writes a runnable file.
         label: What else about the files decides how fast they are, e.g. the arithmetic.
     """
 
     profile: Profile
     candidates: Candidates
+    graph: Path
     readers: Mapping[str, tuple[str, ...]]
     write: Callable[[Mapping[str, Encoding], Path], None]
     label: str = ""
@@ -118,8 +121,8 @@ def _measured(subject: Subject, bench: Bench, *, seed: int, progress: Progress) 
         subject.write(_encodings(subject.profile, variant, made), path)
         measured.append(bench.measure(path))
     progress("price", len(variants), len(variants))
-    times = operation_times(bench.original, bench.arrays, threads=bench.threads)
-    own, others = by_site(bench.original, times, readers=subject.readers)
+    times = operation_times(subject.graph, bench.arrays, threads=bench.threads)
+    own, others = by_site(subject.graph, times, readers=subject.readers)
     scale = bench.original_ms / max(1e-9, sum(time.milliseconds for time in times))
     original = Original(
         bench.original_ms,
