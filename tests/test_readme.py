@@ -142,6 +142,7 @@ def test_the_tutorial_leads_to_a_proof(workshop, monkeypatch, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of PyTorch's own exporter
 def test_the_page_on_onnx_files_leads_to_proofs(workshop, monkeypatch):
     done = follow(ROOT / "docs" / "onnx.md", workshop, monkeypatch)
     assert done[:3] == ["inspect", "compress", "compress"]

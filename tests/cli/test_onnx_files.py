@@ -69,6 +69,20 @@ def test_profile_and_inspect_say_what_is_in_it(there, call):
     assert told["next_command"] == "lilliput compress net.onnx --data INPUTS.npz --out OUT"
 
 
+def test_init_writes_a_task_file_for_it(there, call):
+    made = call("init", "task.py", "--target", "net.onnx", "--data", "inputs.npz", "--yes")
+    assert made.status == 0, made.err
+    found = call("profile", "task.py", "--json")
+    assert [site["name"] for site in found.document["sites"]] == ["v", "w"]
+    for words, told in {
+        ("--shape", "20"): "an ONNX file has its weights and needs examples",
+        ("--data", "inputs.npz", "--metric", "metric.py:Share"): "a task file imports its metric",
+    }.items():
+        failed = call("init", "no.py", "--target", "net.onnx", *words, "--yes")
+        assert failed.status == 2 and told in failed.err
+    assert not (there / "no.py").exists()
+
+
 def test_a_metric_of_the_users_own(there, call):
     words = ("compress", "net.onnx", "--data", "inputs.npz", *QUICK, "--storage", "60%")
     made = call(*words, "--metric", "metric.py:Share", "--out", "out", "--json")

@@ -56,8 +56,7 @@ class TaskOptions:
     weights: str | None = None
     """File of weights (.pt, .safetensors) for FILE.py:NAME; nothing is unpickled."""
     metric: str | None = None
-    """Name of a metric, or FILE.py:NAME; else accuracy with labels, agreement with the original
-    without."""
+    """Name of a metric, or FILE.py:NAME; else accuracy with labels, agreement without."""
     shape: str | None = None
     """Without any data, the shape of one input: 3x224x224, int64:16."""
     size: int | None = None

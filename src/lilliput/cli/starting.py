@@ -31,7 +31,7 @@ def init(
 
     Args:
         file: The file to be; an existing one is never replaced.
-        target: A Hugging Face folder, or FILE.py:NAME.
+        target: A Hugging Face folder, FILE.py:NAME, or an ONNX file.
         yes: Do not ask; what is not given is left to its default.
     """
     screen = Screen(as_json=as_json)
@@ -50,12 +50,13 @@ def init(
 
 
 def _asked(target: str | None, task: TaskOptions) -> tuple[str, TaskOptions]:
-    target = target or _ask("Your model: FILE.py:NAME, or a Hugging Face folder")
+    target = target or _ask("Your model: FILE.py:NAME, a Hugging Face folder, or an ONNX file")
     answers: dict[str, Any] = {}
     if Path(target).is_dir():
         answers["texts"] = task.texts or _ask("File of texts, one a line (none: press Enter)")
     else:
-        answers["weights"] = task.weights or _ask("File of its weights (none: press Enter)")
+        if Path(target).suffix.lower() != ".onnx":
+            answers["weights"] = task.weights or _ask("File of its weights (none: press Enter)")
         data = _ask("Examples: a folder of images or an .npz of arrays (none: press Enter)")
         if not data:
             answers["shape"] = _ask("Shape of one input, e.g. 3x224x224")

@@ -27,14 +27,23 @@ def draft_task(arguments: TaskArguments, file: Path) -> str:
     the user's is read, not run.
 
     Args:
-        arguments: As for `task_from_arguments`; the target is a folder or ``FILE.py:NAME``.
+        arguments: As for `task_from_arguments`; the target is a folder, ``FILE.py:NAME`` or an
+            ONNX file.
         file: Where the text is going to be written.
 
     Raises:
-        TaskError: A file or name that does not exist, or no data for a model from code.
+        TaskError: A file or name that does not exist, no data for a model from code or an ONNX
+            file, or a metric that is code.
     """
     folder = file.resolve().parent
-    if Path(arguments.target).is_dir():
+    if ".py:" in (arguments.metric or ""):
+        raise TaskError(
+            f"a task file imports its metric: {arguments.metric}",
+            "leave --metric out, then write metric=... in the file",
+        )
+    if Path(arguments.target).suffix.lower() == ".onnx":
+        imports, task = _onnx(arguments, folder)
+    elif Path(arguments.target).is_dir():
         imports, task = _hugging_face(arguments, folder)
     else:
         imports, task = _from_code(arguments, folder)
@@ -52,6 +61,19 @@ def _hugging_face(arguments: TaskArguments, folder: Path) -> tuple[str, str]:
     ]
     task = f"task = task_from_arguments(\n    TaskArguments(\n{''.join(lines)}    )\n)"
     return "from lilliput.sources import TaskArguments, task_from_arguments\n", task
+
+
+def _onnx(arguments: TaskArguments, folder: Path) -> tuple[str, str]:
+    if any(part is not None for part in (arguments.shape, arguments.weights, arguments.texts)):
+        raise TaskError(
+            "an ONNX file has its weights and needs examples",
+            "--data INPUTS.npz or --images FOLDER",
+        )
+    _, data = _data(arguments, folder)
+    lines = [f"    {_path(arguments.target, folder)},\n", f"    {data},\n"]
+    if arguments.metric is not None:
+        lines.append(f"    metric={_value(arguments.metric)},\n")
+    return "import lilliput\n", f"task = lilliput.onnx_task(\n{''.join(lines)})"
 
 
 def _from_code(arguments: TaskArguments, folder: Path) -> tuple[str, str]:
