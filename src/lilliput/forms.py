@@ -93,8 +93,13 @@ class GraphForm:
         return Folding(whole, frozenset(names - self.sites.keys()))
 
     @property
+    def graph(self) -> Path:
+        """The untouched weights in the graph that `write` fills: where the readers are nodes."""
+        return self.bindings.original.path
+
+    @property
     def readers(self) -> dict[str, tuple[str, ...]]:
-        """Site -> names of the nodes of the original's graph that read its weight."""
+        """Site -> names of the nodes of `graph` that read its weight."""
         found: dict[str, tuple[str, ...]] = dict.fromkeys(self.sites, ())
         for binding in self.bindings.found:
             for name in {piece.parameter for piece in binding.pieces} & self.sites.keys():

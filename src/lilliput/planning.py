@@ -79,7 +79,7 @@ def _priced(
         subject = Subject(
             profile=trials.profile,
             candidates=table.candidates(limited),
-            graph=form.bindings.original.path,
+            graph=form.graph,
             readers=form.readers,
             write=form.write,
             label=form.arithmetic,

@@ -56,13 +56,13 @@ def survey(task: Task, *, settings: Settings | None = None) -> Survey:
 
 
 def _times(run: Run, known: Profile) -> Times | None:
-    """Of the original, by the runtime's own profiler; None where PyTorch would run it."""
+    """Of the untouched graph, by the runtime's own profiler; None where PyTorch would run it."""
     if not isinstance(run.form, GraphForm):
         return None
     conditions = run.settings.conditions
     arrays = typical_batch(run.task, run.split.proof, size=conditions.batch)
-    times = operation_times(run.original, arrays, threads=conditions.threads)
-    found, others = by_site(run.original, times, readers=run.form.readers)
+    times = operation_times(run.form.graph, arrays, threads=conditions.threads)
+    found, others = by_site(run.form.graph, times, readers=run.form.readers)
     kinds: dict[str, float] = defaultdict(float)
     for other in others:
         kinds[other.kind] += other.milliseconds

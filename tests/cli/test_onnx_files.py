@@ -65,6 +65,8 @@ def test_profile_and_inspect_say_what_is_in_it(there, call):
     assert found.status == 0, found.err
     assert [site["name"] for site in found.document["sites"]] == ["v", "w"]
     assert [site["macs"] for site in found.document["sites"]] == [20 * 64, 64 * 6]
+    assert set(found.document["site_ms"]) == {"v", "w"}
+    assert min(found.document["site_ms"].values()) > 0
     told = call("inspect", "net.onnx", "--json").document
     assert told["next_command"] == "lilliput compress net.onnx --data INPUTS.npz --out OUT"
 
