@@ -213,6 +213,42 @@ def test_inputs_that_do_not_fit_name_what_is_expected(tmp_path):
         lilliput.onnx_task(file, [])
 
 
+def test_own_subsets_and_the_users_sequence(tmp_path):
+    file = written(classifier(), tmp_path / "m.onnx")
+    some = list(inputs(30))
+    task = lilliput.onnx_task(file, some, proof=list(weight(10, 8, 12, seed=5)), name="mine")
+    split = task.split()
+    assert (len(task), len(split.proof), task.name) == (40, 10, "mine")
+    assert next(task.batches(split.proof, 10)).inputs["x"].shape == (10, 8, 12)
+
+    class Broken(list):
+        def __getitem__(self, index):
+            raise OSError("the disk is gone")
+
+    with pytest.raises(TaskError, match=r"examples\[0\] failed: OSError: the disk is gone"):
+        lilliput.onnx_task(file, Broken(some))
+
+
+def test_the_report_says_how_the_graph_was_simplified(finished):
+    _, _, report = finished
+    (said,) = [line for line in report.warnings if line.startswith("the graph was simplified")]
+    assert "identities and dropout removed (1 nodes)" in said
+    assert "batch norms folded into convolutions (1 nodes)" in said
+
+
+def test_negative_ids_are_looked_up_from_the_end(tmp_path):
+    kinds = {"ids": onnx.TensorProto.INT64}
+    nodes = [node("Gather", "w ids", "h"), node("ReduceSum", "h axis", "y", keepdims=0)]
+    weights = {"w": weight(40, 10), "axis": np.array([1], np.int64)}
+    model = graph(nodes, {"ids": ["N", 3]}, ["y"], weights=weights, kinds=kinds)
+    ids = [np.array([i % 40 - 20, i % 7, -1]) for i in range(200)]
+    task = lilliput.onnx_task(written(model, tmp_path / "m.onnx"), ids)
+    out = tmp_path / "out"
+    report = lilliput.compress(task, lilliput.Budget(storage="60%"), out=out, settings=QUICK)
+    assert [site.kind for site in report.sites] == ["embedding"]
+    assert report.artifact.score > 0.9
+
+
 def test_values_that_are_no_numbers_are_refused(tmp_path):
     model = classifier()
     broken = np.full((6,), np.nan, np.float32)

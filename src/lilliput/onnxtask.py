@@ -1,7 +1,7 @@
 """A Task whose model is an ONNX file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from lilliput.runtime.onnx_ports import Collate, Port, made_up, ports_of
 from lilliput.runtime.onnx_read import OnnxFile, read_onnx
 from lilliput.runtime.onnx_simplify import Simplified, simplify
 from lilliput.sources import TaskArguments, graph_examples
+from lilliput.splits import SUBSETS
 from lilliput.task import Task
+from lilliput.usercode import users_code
 
 CHECKED = 4  # examples on which edits of the graph are compared
 LEAST_DECIBELS = 50.0  # two examples in a batch against one after the other
@@ -37,16 +39,18 @@ class GraphExamples:
 
     ports: tuple[Port, ...]
     source: Examples
-    label_names: Any = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "label_names", getattr(self.source, "label_names", None))
+    @property
+    def label_names(self) -> Any:
+        """Words for the classes, where the user's examples have them."""
+        return getattr(self.source, "label_names", None)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], Any]:
-        item = self.source[index]
+        with users_code(f"examples[{index}]"):
+            item = self.source[index]
         value, target = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
         named = self._named(value)
         return {port.name: port.ready(named[port.name]) for port in self.ports}, target
@@ -102,14 +106,17 @@ def onnx_task(
     most, note = _largest_batch(module, given)
     notes = (*fields.pop("notes", ()), *([note] if note else []))
     name = fields.pop("name", Path(file).stem)
-    collate = Collate(ports, most)
+    own: dict[str, Any] = {
+        n: GraphExamples(ports, fields.pop(n)) for n in SUBSETS if fields.get(n) is not None
+    }
     return Task(
         model=module,
         examples=given,
         metric=metric,
-        collate=collate,
+        collate=Collate(ports, most),
         name=name,
         notes=notes,
+        **own,
         **fields,
     )
 
@@ -184,8 +191,19 @@ def _simplified(found: OnnxFile, given: GraphExamples) -> Simplified:
 
 
 def _notes(edited: Simplified) -> tuple[str, ...]:
-    undone = ", ".join(edited.undone)
-    return (f"left out of the simplification, because it failed: {undone}",) if undone else ()
+    said = []
+    if edited.removed:
+        done = ", ".join(
+            f"{name} ({fewer} nodes)" if fewer > 0 else name
+            for name, fewer in edited.removed.items()
+        )
+        said.append(
+            f"the graph was simplified first: {done}; weights {edited.bytes_after:,} bytes, before "
+            f"{edited.bytes_before:,}; no output moved by more than {edited.largest_difference:.2g}"
+        )
+    if edited.undone:
+        said.append(f"left as it was, because the edit failed: {', '.join(edited.undone)}")
+    return tuple(said)
 
 
 def _largest_batch(module: OnnxModule, given: GraphExamples) -> tuple[int | None, str]:

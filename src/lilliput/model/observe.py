@@ -1,7 +1,7 @@
 """One streaming pass over calibration examples: second moments of what goes into every site."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -20,7 +20,6 @@ from lilliput.model.uses import Use
 BATCH_NORM = torch.ops.aten.batch_norm.default
 
 
-@runtime_checkable
 class Transparent(Protocol):
     """A module that shows what its weights are applied to by itself."""
 
@@ -64,8 +63,8 @@ def observe(
         for inputs in batches:
             batch_count += 1
             found = mask_of(mask, inputs)
-            if isinstance(model, Transparent):
-                _observe_inside(sums, model, inputs, mask=mask)
+            if capture.how == "onnx":
+                _observe_inside(sums, cast(Transparent, model), inputs, mask=mask)
             elif capture.program is None:
                 observe_modules(sums, model, inputs=inputs, mask=found)
             else:

@@ -86,7 +86,7 @@ class Sums:
     def _look_up(self, use: Use, ids: Tensor, weights: Tensor | None) -> None:
         rows = self.sites[use.site].rows
         found = torch.bincount(
-            ids.reshape(-1).cpu(),
+            ids.reshape(-1).cpu().remainder(rows),  # ONNX counts negative ids from the end
             weights=None if weights is None else weights.double(),
             minlength=rows,
         )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lilliput.errors import TaskError
+from lilliput.model.calls import arguments
 from lilliput.runtime.onnx_clean import array_of, save
 from lilliput.runtime.onnx_ports import Port, apart, ports_of
 from lilliput.runtime.onnx_read import OnnxFile
@@ -67,7 +68,8 @@ class OnnxModule(nn.Module):
         super().__init__()
         self.onnx = model
         self.notes = (*file.notes, *notes)
-        self._file = file
+        self._path = file.path
+        self._whole = None if file.self_contained else file.model
         self.ports: tuple[Port, ...] = ports_of(model)
         self.outputs = tuple(value.name or "" for value in model.graph.outputs)
         self._slots = tuple(self._adopt(name) for name in weights_of_graph(model))
@@ -105,11 +107,7 @@ class OnnxModule(nn.Module):
             found = taps_of(self.onnx, self.initializers)
             self._taps = found, tapped(self.onnx, found)
         taps, session = self._taps
-        args, named = (inputs, {}) if isinstance(inputs, tuple) else ((), inputs)
-        if isinstance(inputs, Tensor):
-            args, named = (inputs,), {}
-        whole = self._named(args, named)
-        for example in apart(self.ports, whole):
+        for example in apart(self.ports, self._named(*arguments(inputs))):
             feed = {name: value.numpy() for name, value in example.items()}
             answers = session.run(feed)
             values = {name: tap.value(answers) for name, tap in taps.items()}
@@ -117,10 +115,10 @@ class OnnxModule(nn.Module):
 
     def baseline_in(self, folder: Path) -> Path:
         """The file as the user has it; with its external data put in, where it has any."""
-        if self._file.self_contained:
-            return self._file.path
+        if self._whole is None:
+            return self._path
         path = folder / "original.onnx"
-        save(self._file.model, path)
+        save(self._whole, path)
         return path
 
     def _adopt(self, name: str) -> Slot:

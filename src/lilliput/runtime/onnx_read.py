@@ -12,6 +12,7 @@ from lilliput.coding.cuts import outside
 from lilliput.coding.protobuf import find_tensors
 from lilliput.errors import ContainerError
 
+LARGEST_FILE = 2**31 - 2**20  # protobuf's limit, less room for the graph
 OLDEST_OPSET = 7  # the oldest that ONNX Runtime supports
 OPSET = 13  # the first whose DequantizeLinear takes a step per row
 KNOWN_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
@@ -60,6 +61,12 @@ def read_onnx(path: str | Path) -> OnnxFile:
         ) from error
     tensors = find_tensors(memoryview(data))
     apart = outside(tensors, path.parent)
+    size = len(data) + sum(cut.stop - cut.start for cuts in apart.values() for cut in cuts)
+    if size > LARGEST_FILE:
+        raise ContainerError(
+            f"{path} has {size / 1e9:.1f} GB of weights; one ONNX file holds at most 2 GB",
+            "split the model, or give its parts one by one",
+        )
     try:
         proto = onnx.load_model_from_string(data)
     except DecodeError as error:

@@ -38,6 +38,7 @@ _NEVER_FOLDED = frozenset(
 )
 _REPEATING = {"ConstantOfShape": 0, "Expand": 1}  # operator -> which input is the shape
 _FAILURES = (
+    AssertionError,
     AttributeError,
     ContainerError,
     LookupError,
