@@ -18,7 +18,17 @@ SOURCE = ROOT / "src" / "lilliput"
 # Each room imports only from floors below; on floors 0 and 10 only from what is named before it.
 FLOORS: dict[int, tuple[str, ...]] = {
     0: (
-        *("errors", "records", "evidence", "environment", "progress", "splits", "scoring"),
+        *(
+            "errors",
+            "record",
+            "planned",
+            "records",
+            "evidence",
+            "environment",
+            "progress",
+            "splits",
+            "scoring",
+        ),
         *("usercode", "metrics", "budget", "batches", "outputs", "task", "validation"),
         *("bootstrap", "proportions", "power", "statistics", "ledger", "verdicts", "regressions"),
         *("folders", "plans", "continuing"),
@@ -33,9 +43,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
     8: ("stages",),
     9: ("search",),
     10: (
-        *("onnxtask", "forms", "runs", "trials", "planning", "findings", "surveying"),
-        "verification",
-        "pipeline",
+        *("onnxtask", "forms", "runs", "trials", "planning", "fronts", "findings"),
+        *("surveying", "verification", "pipeline"),
     ),
     11: ("cli",),
 }

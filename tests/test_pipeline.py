@@ -9,7 +9,7 @@ import torch
 
 import lilliput
 from classifiers import Convolutions, Perceptron, pictures, task_of, trained
-from lilliput.errors import OutputError, PlanError, UnreachableError
+from lilliput.errors import BudgetError, OutputError, PlanError, UnreachableError
 from lilliput.folders import MANIFEST
 from lilliput.model.hashes import model_hash, state_hash
 from lilliput.plans import read_plan
@@ -224,6 +224,55 @@ def test_an_installed_limit_is_kept(convolutions, tmp_path):
         lilliput.compress(
             task, lilliput.Budget(installed=0.1), out=tmp_path / "no", settings=quick()
         )
+
+
+def test_a_latency_limit_steers_and_the_report_says_how(perceptron, tmp_path):
+    task, *_ = perceptron
+    budget = lilliput.Budget(latency="60ms", memory="900MB", storage=0.4)
+    report = lilliput.compress(task, budget, out=tmp_path / "out", settings=quick())
+    assert {limit.verdict for limit in report.limits} <= {"proved", "unproved"}
+    assert report.artifact.storage_bytes <= 0.4 * report.original.storage_bytes
+    found = report.planning
+    assert {"mixed", "quantize_round", "quantize_feedback"} <= {c.name for c in found.compared}
+    assert found.tried >= 3 and found.stopped and found.pricing_error < 1
+    predicted = {p.name: (p.predicted, p.measured) for p in found.predictions}
+    assert predicted.keys() == {"divergence", "storage", "installed", "memory", "latency"}
+    assert predicted["divergence"][1] <= min(c.divergence for c in found.compared)
+    assert 0.9 < predicted["storage"][0] / predicted["storage"][1] < 1.1
+    again = read_plan(tmp_path / "out" / "plan.toml")
+    assert again == report.plan
+
+
+def test_a_sweep_is_one_report_with_a_plan_per_point(perceptron, tmp_path):
+    task, *_ = perceptron
+    asked, said = ("2%", "7%", "12%", "25%"), []
+    report = lilliput.compress(
+        task,
+        lilliput.Budget(drop="3%"),
+        out=tmp_path / "out",
+        settings=quick(said=said.append),
+        sweep=asked,
+    )
+    assert [point.name for point in report.sweep] == list(asked[1:])
+    assert any(line.startswith("Sweep 2%: a packed file of") for line in said)
+    whole = report.original.storage_bytes
+    for point in report.sweep:
+        assert point.storage_bytes <= float(point.name[:-1]) / 100 * whole
+        assert read_plan(tmp_path / "out" / point.plan).steps
+    moved = [point.divergence for point in report.sweep]
+    assert moved == sorted(moved, reverse=True)
+    (chosen,) = [point for point in report.sweep if point.chosen]
+    assert chosen.expected_drop <= 0.03 and report.artifact.storage_bytes == chosen.storage_bytes
+    smaller = [p for p in report.sweep if p.storage_bytes < chosen.storage_bytes]
+    assert all(p.expected_drop > 0.03 for p in smaller)
+    assert report.looks["proof"] == 1
+    other = next(point for point in report.sweep if not point.chosen)
+    replayed = lilliput.apply_plan(
+        read_plan(tmp_path / "out" / other.plan), task, out=tmp_path / "again", settings=quick()
+    )
+    assert replayed.artifact.storage_bytes == other.storage_bytes
+    with pytest.raises(BudgetError, match="storage and sweep exclude each other"):
+        lilliput.compress(task, lilliput.Budget(storage=0.1), out=tmp_path / "no", sweep=asked)
 
 
 def test_without_any_data_weights_are_rounded_and_nothing_is_proved(tmp_path):

@@ -8,7 +8,8 @@ from lilliput.budget import Budget
 from lilliput.environment import environment
 from lilliput.model.encodings import Encoding, Grid, Grouped
 from lilliput.model.profiles import Profile
-from lilliput.records import Drop, Fidelity, Measurement, Plan, Planning, Report, SiteReport
+from lilliput.planned import Planning, Point
+from lilliput.records import Drop, Fidelity, Measurement, Plan, Report, SiteReport
 from lilliput.runs import Run
 from lilliput.stages.export import Exported
 from lilliput.stages.judge import Judgement
@@ -24,6 +25,7 @@ class Findings:
         profile: From `profile`.
         plan: From `plan`, or read from a file.
         planning: How it was found; None where it was read.
+        points: Of a sweep.
         encodings: From `apply`.
         exported: From `export`.
         measurement: From `measure`.
@@ -45,6 +47,7 @@ class Findings:
     trials: int = 0
     recentred: bool = False
     planning: Planning | None = None
+    points: tuple[Point, ...] = ()
 
 
 def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Path) -> Report:
@@ -67,6 +70,7 @@ def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Pa
         warnings=found.warnings,
         plan=found.plan,
         planning=found.planning,
+        sweep=found.points,
         sites=_sites(found),
         splits={
             "calibration": len(run.split.calibration),

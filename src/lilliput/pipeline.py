@@ -4,16 +4,17 @@ profile -> plan -> apply -> export -> measure -> judge -> report
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from lilliput.budget import Budget
+from lilliput.budget import Amount, Budget
 from lilliput.evidence import Evidence
 from lilliput.findings import Findings, assemble, python_call
 from lilliput.folders import PACKED, fresh_folder
 from lilliput.forms import GraphForm
+from lilliput.fronts import make_front, sweep_budgets, write_points
 from lilliput.ledger import Look
 from lilliput.model.encodings import Encoding
 from lilliput.model.hashes import model_hash
@@ -41,7 +42,12 @@ FIDELITY_EXAMPLES = 64
 
 
 def compress(
-    task: Task, budget: Budget | None = None, *, out: str | Path, settings: Settings | None = None
+    task: Task,
+    budget: Budget | None = None,
+    *,
+    out: str | Path,
+    settings: Settings | None = None,
+    sweep: Sequence[Amount] = (),
 ) -> Report:
     """Makes the model fit the budget and states, with an error bar, what that cost.
 
@@ -50,6 +56,8 @@ def compress(
         budget: The limits; by default a drop of at most 1 %.
         out: Folder for the files and the report; it may not exist yet.
         settings: Everything else.
+        sweep: Storage limits, each of which becomes a point of the report's front, with a plan
+            beside the report; the budget's limits choose the point that is shipped and judged.
 
     Returns:
         The report, as written to ``out/report.json``.
@@ -58,19 +66,18 @@ def compress(
         InputError: Bad input: see the tree in `lilliput.errors`.
         InternalError: A promise of ours was broken.
     """
-    out, settings = Path(out), settings or Settings()
+    out, settings, budget = Path(out), settings or Settings(), budget or Budget()
+    budgets = sweep_budgets(budget, sweep) if sweep else {}
     with (
         fresh_folder(out, force=settings.force) as folder,
         tempfile.TemporaryDirectory(prefix="lilliput-") as scratch,
     ):
-        run = prepare(task, budget or Budget(), settings, Path(scratch))
+        run = prepare(task, budget, settings, Path(scratch))
         _tell_forecast(run, out)
         known = run.clock("profile", lambda: _profile(run))
         trials = _trials(run, known)
         settings.progress("plan", 0, 1)
-        chosen = run.clock(
-            "plan", lambda: make_plan(run, trials, table=OptionTable(known), scratch=Path(scratch))
-        )
+        chosen = run.clock("plan", lambda: _planned(run, trials, budgets, Path(scratch)))
         run, chosen = _faster(run, trials, chosen)
         run.clock("apply", lambda: trials.encodings(chosen.plan))
         return _prove(run, trials, chosen, folder=folder, out=out)
@@ -164,6 +171,13 @@ def _faster(run: Run, trials: Trials, planned: Planned) -> tuple[Run, Planned]:
     return replace(run, notes=(*run.notes, *said)), replace(planned, plan=chosen)
 
 
+def _planned(run: Run, trials: Trials, budgets: Mapping[str, Budget], scratch: Path) -> Planned:
+    table = OptionTable(trials.profile)
+    if not budgets:
+        return make_plan(run, trials, table=table, scratch=scratch)
+    return make_front(run, trials, table=table, budgets=budgets, scratch=scratch)
+
+
 def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Path) -> Report:
     """Export, measure, judge, report: the same for every way to a plan."""
     settings, known, plan = run.settings, trials.profile, planned.plan
@@ -202,6 +216,7 @@ def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Pat
         profile=known,
         plan=plan,
         planning=planning,
+        points=tuple(point for point, _ in planned.points),
         encodings=encodings,
         exported=exported,
         measurement=measurement,
@@ -215,6 +230,7 @@ def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Pat
     )
     result = assemble(run, found, drop=drop, look=look.number, out=out)
     settings.progress("report", 0, 1)
+    write_points(planned.points, folder)
     report(result, folder)
     return result
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from lilliput.errors import InternalError
 from lilliput.forms import GraphForm
-from lilliput.records import Plan, Planning, Prediction, Sizes
+from lilliput.planned import Planning, Point, Prediction
+from lilliput.records import Plan, Sizes
 from lilliput.runs import Run
 from lilliput.runtime.bench import Bench
 from lilliput.search.improving import improve
@@ -29,10 +30,12 @@ class Planned:
     Attributes:
         plan: What to do.
         planning: Why planning ended and what was tried; None where the plan was given.
+        points: Of a sweep, each with its plan.
     """
 
     plan: Plan
     planning: Planning | None = None
+    points: tuple[tuple[Point, Plan], ...] = ()
 
 
 def make_plan(run: Run, trials: Trials, *, table: OptionTable, scratch: Path) -> Planned:

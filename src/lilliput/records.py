@@ -6,22 +6,14 @@ Everything here is plain data (pydantic, frozen, unknown fields refused), becaus
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from lilliput.planned import Planning, Point
+from lilliput.record import Record
 
 VerdictWord = Literal["proved", "unproved", "missed"]
 LimitName = Literal["storage", "installed", "memory", "latency", "energy", "drop"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Record(BaseModel):
-    """Frozen, strict plain data."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        ser_json_inf_nan="null",
-        json_schema_serialization_defaults_required=True,
-    )
 
 
 class Step(Record):
@@ -29,7 +21,7 @@ class Step(Record):
 
     technique: str
     where: tuple[str, ...]
-    settings: dict[str, bool | int | float | str] = {}
+    settings: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
 class Plan(Record):
@@ -57,52 +49,6 @@ class Plan(Record):
     predicted_memory_bytes: int | None = None
     predicted_latency_ms: float | None = None
     seed: int = 0
-
-
-class Compared(Record):
-    """A plan that was tried while planning.
-
-    Attributes:
-        name: ``mixed``, or the technique that all sites got.
-        predicted: Damage in the currency.
-        divergence: Measured on search examples; None where the output was no number.
-    """
-
-    name: str
-    predicted: float | None
-    divergence: float | None
-
-
-class Prediction(Record):
-    """What was predicted of the chosen plan, and what was measured of it.
-
-    Attributes:
-        name: ``divergence`` (in the currency, on search examples), ``storage``, ``installed``,
-            ``memory`` (bytes) or ``latency`` (milliseconds).
-    """
-
-    name: str
-    predicted: float | None
-    measured: float | None
-
-
-class Planning(Record):
-    """How the plan was found.
-
-    Attributes:
-        stopped: Why planning ended, as the end of a sentence.
-        tried: How many plans were tried on search examples.
-        compared: The mixture and the uniform plans within the same limits.
-        predictions: Of the plan that was chosen.
-        pricing_error: Root mean square error of predicted latencies of the variants that were
-            measured, as a share; None where latency and memory were not priced.
-    """
-
-    stopped: str
-    tried: int = 0
-    compared: tuple[Compared, ...] = ()
-    predictions: tuple[Prediction, ...] = ()
-    pricing_error: float | None = None
 
 
 class FileEntry(Record):
@@ -250,27 +196,6 @@ class SiteReport(Record):
     clipped: int = 0
 
 
-class Survey(Record):
-    """What is known of a model before anything is changed.
-
-    Attributes:
-        sites: In the order of the model.
-        site_ms: Milliseconds of each site in the original's export, by the runtime's profiler;
-            None where there is no graph to run.
-        other_ms: The same of everything else, by kind of operation.
-        batch: Examples per call.
-        threads: Threads inside one operation.
-        answers: Where bytes, time and sensitivity are, and what can get faster here.
-    """
-
-    sites: tuple[SiteReport, ...]
-    site_ms: dict[str, float] | None
-    other_ms: dict[str, float] | None
-    batch: int
-    threads: int
-    answers: tuple[str, ...]
-
-
 class Fidelity(Record):
     """How well the artifact reproduces PyTorch's compressed model, in the default session.
 
@@ -340,7 +265,7 @@ class Artifact(Record):
     outputs: tuple[str, ...] = ()
     fixed: tuple[FixedPort, ...] = ()
     plan: Plan
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
 
 
 class Measurement(Record):
@@ -385,6 +310,7 @@ class Report(Record):
         warnings: What the reader should know before trusting the numbers.
         plan: What was done.
         planning: How the plan was found, and how well it was predicted; None where it was given.
+        sweep: The points of a sweep, in the order asked for; empty without one.
         sites: What became of each site, in the order of the model.
         splits: Name of a subset (``calibration``, ``search``, ``proof``) -> number of examples.
         looks: Name of a subset -> how often it was used.
@@ -411,6 +337,7 @@ class Report(Record):
     warnings: tuple[str, ...]
     plan: Plan
     planning: Planning | None = None
+    sweep: tuple[Point, ...] = ()
     sites: tuple[SiteReport, ...]
     splits: dict[str, int]
     looks: dict[str, int]

@@ -8,13 +8,35 @@ from lilliput.budget import Budget
 from lilliput.environment import cpu_features
 from lilliput.forms import GraphForm
 from lilliput.model.profiles import Profile, SiteProfile
-from lilliput.records import SiteReport, Survey
+from lilliput.record import Record
+from lilliput.records import SiteReport
 from lilliput.runs import Run, Settings, prepare
 from lilliput.runtime.op_times import by_site, operation_times
 from lilliput.stages.answers import Times, answers
 from lilliput.stages.measure import typical_batch
 from lilliput.stages.profile import profile
 from lilliput.task import Task
+
+
+class Survey(Record):
+    """What is known of a model before anything is changed.
+
+    Attributes:
+        sites: In the order of the model.
+        site_ms: Milliseconds of each site in the original's export, by the runtime's profiler;
+            None where there is no graph to run.
+        other_ms: The same of everything else, by kind of operation.
+        batch: Examples per call.
+        threads: Threads inside one operation.
+        answers: Where bytes, time and sensitivity are, and what can get faster here.
+    """
+
+    sites: tuple[SiteReport, ...]
+    site_ms: dict[str, float] | None
+    other_ms: dict[str, float] | None
+    batch: int
+    threads: int
+    answers: tuple[str, ...]
 
 
 def survey(task: Task, *, settings: Settings | None = None) -> Survey:

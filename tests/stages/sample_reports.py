@@ -4,6 +4,7 @@ import hashlib
 import math
 import random
 
+from lilliput.planned import Compared, Planning, Point, Prediction
 from lilliput.records import (
     ClassChange,
     Drop,
@@ -159,6 +160,20 @@ def _limits() -> tuple[LimitResult, ...]:
     return storage, drop
 
 
+def _point(name: str, size: int, moved: float, **places: bool) -> Point:
+    return Point(
+        name=name,
+        plan=f"plan-{name.replace('%', '-percent')}.toml",
+        storage_bytes=size,
+        installed_bytes=23_000_000,
+        latency_ms=4.3,
+        divergence=moved,
+        predicted_divergence=moved,
+        expected_drop=None,
+        **places,
+    )
+
+
 def minilm(**changes: object) -> Report:
     """A run on the sentence classifier, proved; `changes` replace fields of the report."""
     sites = _sites(7)
@@ -206,6 +221,25 @@ def minilm(**changes: object) -> Report:
             steps=(step,),
             predicted_damage=0.0113,
             predicted_storage_bytes=8_101_200,
+        ),
+        planning=Planning(
+            stopped="no swap lowers the divergence on search examples any further",
+            tried=17,
+            compared=(
+                Compared(name="mixed", predicted=0.0113, divergence=0.0127),
+                Compared(name="quantize_round", predicted=0.041, divergence=0.038),
+            ),
+            predictions=(
+                Prediction(name="divergence", predicted=0.0113, measured=0.0127),
+                Prediction(name="storage", predicted=8_101_200, measured=8_090_000),
+                Prediction(name="latency", predicted=4.31, measured=None),
+            ),
+            pricing_error=0.034,
+        ),
+        sweep=(
+            _point("6%", 5_400_000, 0.061, on_front=True),
+            _point("9%", 8_090_000, 0.0127, on_front=True, chosen=True),
+            _point("20%", 18_000_000, 0.0131),
         ),
         sites=sites,
         splits={"calibration": 500, "search": 750, "proof": 6800},

@@ -18,7 +18,7 @@ from lilliput.errors import InputError, InternalError, OutputError
 from lilliput.records import Report, Sizes, Step
 from lilliput.stages import report_page
 from lilliput.stages.report import read_report, report, report_schema, report_text
-from lilliput.stages.report_page.charts import embed_json
+from lilliput.stages.report_page.charts import chart_data, embed_json
 from lilliput.stages.report_page.page import LARGEST_PAGE, render_page
 
 ROOT = Path(__file__).parents[2]
@@ -282,6 +282,35 @@ def test_the_page_says_what_the_report_says() -> None:
         assert words in text
     for entry in minilm().files.values():
         assert entry.sha256 in text
+
+
+def test_the_page_shows_how_the_plan_was_found_and_what_it_predicted() -> None:
+    text = render_page(minilm())
+    assert "Planning ended because no swap lowers the divergence" in text
+    assert "17 plans tried on search examples" in text
+    rows = re.findall(r"<tr>.*?</tr>", text)
+    (divergence,) = [r for r in rows if ">divergence<" in r]
+    assert "0.0113" in divergence and "0.0127" in divergence
+    assert any("quantize_round" in r and "0.041" in r and "0.038" in r for r in rows)
+    assert "explain those variants" in text and "3.4 %" in text
+    assert "Planning ended" not in render_page(bare())
+
+
+def test_the_page_shows_the_points_of_a_sweep() -> None:
+    text = render_page(minilm())
+    rows = {
+        r[1]: r[0] for r in re.findall(r"(<tr><th scope=\"row\"><bdi>(\d+%)</bdi>.*?</tr>)", text)
+    }
+    assert rows.keys() == {"6%", "9%", "20%"}
+    assert "chosen" in rows["9%"] and "plan-9-percent.toml" in rows["9%"]
+    assert "on the front" in rows["6%"] and "beaten" in rows["20%"]
+    points = chart_data(minilm(), 100)["sweep"]["points"]
+    assert [(p["x"], p["chosen"]) for p in points] == [
+        (5_400_000, False),
+        (8_090_000, True),
+        (18_000_000, False),
+    ]
+    assert 'id="sweep"' not in render_page(bare())
 
 
 def test_steps_of_one_technique_are_told_together() -> None:

@@ -15,7 +15,9 @@ from lilliput.cli.options import (
     FolderOptions,
     LimitOptions,
     ReplayOptions,
+    Sweep,
     TaskOptions,
+    amounts,
     ledger_beside,
 )
 from lilliput.cli.screen import Screen
@@ -35,6 +37,7 @@ def compress(
     task: TaskOptions = NO_TASK,
     limits: LimitOptions = NO_LIMITS,
     run: BuildOptions = NO_BUILD,
+    sweep: Sweep = None,
 ) -> int:
     """Make a model fit, and prove what that cost.
 
@@ -48,7 +51,9 @@ def compress(
 
         budget = limits.budget()
         settings = _settings(screen, task.arguments(target), run, folder)
-        report = run_compress(task.task(target), budget, out=folder.out, settings=settings)
+        report = run_compress(
+            task.task(target), budget, out=folder.out, settings=settings, sweep=amounts(sweep)
+        )
     return show_report(screen, report, folder.out)
 
 

@@ -38,6 +38,14 @@ Json = Annotated[
 MaxBytes = Annotated[
     str | None, Parameter(help="The packed file may not unpack to more, e.g. 4GB.", group=OUTPUT)
 ]
+Sweep = Annotated[
+    str | None,
+    Parameter(
+        help="Storage limits to compare in one report, e.g. 6%,9%,12%; the other limits choose "
+        "which of them is shipped.",
+        group=LIMITS,
+    ),
+]
 # A negative number is a value to be refused by name, not an unknown option.
 Amount = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
@@ -221,6 +229,20 @@ def ledger_beside(target: str) -> Path | None:
 
     file = Path(target)
     return file.resolve().parent / LEDGER if file.suffix == ".py" else None
+
+
+def amounts(sweep: str | None) -> tuple[str, ...]:
+    """The storage limits of a sweep.
+
+    Raises:
+        InputError: One is empty.
+    """
+    if sweep is None:
+        return ()
+    parts = tuple(part.strip() for part in sweep.split(","))
+    if not all(parts):
+        raise InputError(f"--sweep {sweep!r} has an empty limit", "e.g. --sweep 6%,9%,12%")
+    return parts
 
 
 def size_in_bytes(option: str, text: str) -> int:

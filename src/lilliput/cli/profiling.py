@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from lilliput.records import Survey
+    from lilliput.surveying import Survey
 
 
 @app.command

@@ -6,7 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from lilliput.records import Compared, Plan
+from lilliput.planned import Compared
+from lilliput.records import Plan
 from lilliput.search.uniform import TRIES, ratio, rescaled, techniques, uniform_picks
 from lilliput.stages.fitting import fitted
 from lilliput.stages.mixing import Mixture, Trial

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lilliput.model.sites import Site
-from lilliput.records import Record
+from lilliput.record import Record
 from lilliput.stages.option_table import Candidate
 from lilliput.tensor.nonnegative import near_prior
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from lilliput.planned import Point
 from lilliput.records import Report, SiteReport
 from lilliput.stages import wording
 
@@ -52,6 +53,9 @@ def chart_data(report: Report, rows: int) -> dict[str, Any]:
     ]
     if len(points) > 1:
         data["sensitivity"] = {"points": points}
+    front = [_sweep_point(point) for point in report.sweep if point.divergence]
+    if len(front) > 1:
+        data["sweep"] = {"points": front}
     if class_rows(report):
         data["classes"] = _classes(report)
     return data
@@ -64,6 +68,17 @@ def _layer_value(sites: tuple[SiteReport, ...], key: str, title: str, unit: str)
 def _point(site: SiteReport) -> dict[str, Any]:
     name = wording.clean(site.name, NAME_LENGTH)
     return {"x": site.sensitivity, "y": site.bits, "bytes": site.original_bytes, "name": name}
+
+
+def _sweep_point(point: Point) -> dict[str, Any]:
+    return {
+        "x": point.storage_bytes,
+        "y": point.divergence,
+        "ms": point.latency_ms,
+        "name": wording.clean(point.name, 40),
+        "front": point.on_front,
+        "chosen": point.chosen,
+    }
 
 
 def class_rows(report: Report) -> list[dict[str, Any]]:

@@ -211,6 +211,32 @@
     });
   };
 
+  // ---- sweep ---------------------------------------------------------------------------------
+  const sweep = (source) => {
+    make("sweep", {
+      type: "scatter",
+      data: { datasets: [{ label: "budgets", data: source.points, clip: false, pointRadius: (item) => item.raw && item.raw.chosen ? 9 : 6, pointHoverRadius: 10 }] },
+      options: basics({
+        layout: { padding: { right: 12, top: 12 } },
+        scales: {
+          x: { ...axis("Size of the packed file"), beginAtZero: true, grace: "5%", ticks: { maxRotation: 0, autoSkipPadding: 16, callback: (v) => bytes(v) } },
+          y: { ...axis("Divergence of the answers"), type: "logarithmic", ticks: { callback: (v) => plain(v) } },
+        },
+        plugins: { tooltip: { displayColors: false, padding: 10, callbacks: {
+          title: (items) => items.length ? items[0].raw.name + (items[0].raw.chosen ? " (chosen)" : "") : "",
+          label: (item) => [bytes(item.raw.x), `divergence ${plain(item.raw.y)}`, ...(item.raw.ms === null ? [] : [`${plain(item.raw.ms)} ms`])],
+        } } },
+      }),
+    }, (chart, look) => {
+      const set = chart.data.datasets[0];
+      set.backgroundColor = source.points.map((point) => point.front ? look.accent : "transparent");
+      set.borderColor = look.accent;
+      set.borderWidth = source.points.map((point) => point.chosen ? 4 : 1.5);
+      paintAxis(chart.options.scales.x, look, true);
+      paintAxis(chart.options.scales.y, look, true);
+    });
+  };
+
   // ---- classes -------------------------------------------------------------------------------
   const classes = (source) => {
     byId("classes-chart").parentElement.style.height = `${Math.max(140, 26 * source.label.length + 60)}px`;
@@ -292,7 +318,7 @@
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaintAll);
 
-  const drawers = { layers, sensitivity, classes };
+  const drawers = { layers, sensitivity, sweep, classes };
   Object.keys(drawers).forEach((name) => { if (data[name]) drawers[name](data[name]); });
   document.querySelectorAll("table.sortable").forEach(sortTable);
   if (byId("copy")) copyButton(byId("copy"));

@@ -4,6 +4,7 @@ import re
 from itertools import groupby, islice
 from typing import Any
 
+from lilliput.planned import Point
 from lilliput.records import Drop, LimitResult, Report, Step
 from lilliput.stages import wording
 from lilliput.stages.report_page import charts
@@ -58,6 +59,8 @@ def page_view(report: Report, rows: int) -> dict[str, Any]:
         "worst": () if report.drop is None else report.drop.worst[: min(rows, _MOST_LINES)],
         "steps": _steps(report, rows),
         "plan": report.plan,
+        "planning": _planning(report),
+        "sweep": [_point(point) for point in report.sweep[:rows]],
         "fidelity": report.fidelity,
         "seconds": _seconds(report, rows),
         "hygiene": _hygiene(report, rows),
@@ -198,6 +201,42 @@ def _together(technique: str, steps: tuple[Step, ...], most: int) -> dict[str, A
         "shared": _settings(shared),
         "total": len(parts),
         "parts": [(wording.clean(name, charts.NAME_LENGTH), own) for name, own in parts[:most]],
+    }
+
+
+def _planning(report: Report) -> dict[str, Any] | None:
+    """How the plan was found; predicted beside measured."""
+    found = report.planning
+    if found is None:
+        return None
+    shown = {"latency": wording.milliseconds, "divergence": wording.number}
+    return {
+        "stopped": wording.clean(found.stopped, 300),
+        "tried": found.tried,
+        "pricing_error": found.pricing_error,
+        "compared": [
+            (wording.clean(c.name, 80), wording.number(c.predicted), wording.number(c.divergence))
+            for c in found.compared[:_MOST_LINES]
+        ],
+        "predictions": [
+            (wording.clean(p.name, 80), text(p.predicted), text(p.measured))
+            for p in found.predictions[:_MOST_LINES]
+            for text in [shown.get(p.name, wording.size)]
+        ],
+    }
+
+
+def _point(point: Point) -> dict[str, Any]:
+    return {
+        "name": wording.clean(point.name, 40),
+        "plan": wording.clean(point.plan, 80),
+        "storage": wording.size(point.storage_bytes),
+        "installed": wording.size(point.installed_bytes),
+        "latency": wording.milliseconds(point.latency_ms),
+        "divergence": wording.number(point.divergence),
+        "predicted": wording.number(point.predicted_divergence),
+        "on_front": point.on_front,
+        "chosen": point.chosen,
     }
 
 
