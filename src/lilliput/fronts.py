@@ -11,12 +11,10 @@ from lilliput.budget import Amount, Budget
 from lilliput.errors import BudgetError, UnreachableError
 from lilliput.forms import GraphForm
 from lilliput.planned import Planning, Point
-from lilliput.planning import Planned, make_plan
+from lilliput.planning import Planned, bench_of, make_plan
 from lilliput.plans import plan_to_toml
 from lilliput.records import Plan
 from lilliput.runs import Run
-from lilliput.runtime.bench import Bench
-from lilliput.stages.measure import typical_batch
 from lilliput.stages.option_table import OptionTable
 from lilliput.tensor.choosing import undominated
 from lilliput.trials import Trials
@@ -109,9 +107,7 @@ def _timed(run: Run, trials: Trials, scratch: Path) -> Iterator[Latency]:
     if not isinstance(run.form, GraphForm):
         yield lambda plan: None
         return
-    conditions = run.settings.conditions
-    arrays = typical_batch(run.task, run.split.proof, size=conditions.batch)
-    with Bench(run.original, arrays, scratch, conditions.threads) as bench:
+    with bench_of(run, scratch) as bench:
 
         def latency(plan: Plan) -> float:
             path = scratch / "point.onnx"

@@ -68,6 +68,9 @@ def compress(
     """
     out, settings, budget = Path(out), settings or Settings(), budget or Budget()
     budgets = sweep_budgets(budget, sweep) if sweep else {}
+    if sweep and not settings.command:
+        call = python_call("compress(task", budget, out=out, seed=settings.seed)
+        settings = replace(settings, command=f"{call[:-1]}, sweep={tuple(budgets)})")
     with (
         fresh_folder(out, force=settings.force) as folder,
         tempfile.TemporaryDirectory(prefix="lilliput-") as scratch,
@@ -151,6 +154,7 @@ def _trials(run: Run, known: Profile) -> Trials:
         proof_size=len(run.split.proof),
         relative=bool(run.allowed_drop and run.allowed_drop[1]),
         recentring=Recentring.of(run.task, known, run.split),
+        runtime=run.settings.conditions.runtime,
     )
 
 

@@ -73,12 +73,11 @@ def _priced(
     run: Run, trials: Trials, table: OptionTable, scratch: Path
 ) -> Iterator[tuple[Targets, Prices]]:
     """The limits in bytes and milliseconds of this machine, while plans can be metered."""
-    form, conditions = run.form, run.settings.conditions
+    form = run.form
     if not isinstance(form, GraphForm):
         raise InternalError("only graphs are priced")
-    arrays = typical_batch(run.task, run.split.proof, size=conditions.batch)
     limited = tuple(limit.name for limit in run.limits if limit.name != "drop")
-    with Bench(run.original, arrays, scratch, conditions.threads) as bench:
+    with bench_of(run, scratch) as bench:
         subject = Subject(
             profile=trials.profile,
             candidates=table.candidates(limited),
@@ -101,6 +100,13 @@ def _priced(
             yield run.priced(prices.original_bytes, prices.original_ms), prices
         finally:
             trials.meter = None
+
+
+def bench_of(run: Run, scratch: Path) -> Bench:
+    """Where this run's files are timed: its batch, threads and runtime."""
+    conditions = run.settings.conditions
+    arrays = typical_batch(run.task, run.split.proof, size=conditions.batch)
+    return Bench(run.original, arrays, scratch, conditions.threads, conditions.runtime)
 
 
 def with_predictions(planned: Planned, trials: Trials, *, measured: Sizes) -> Planning | None:

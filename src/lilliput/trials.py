@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lilliput.batches import Batch, flatten_inputs
+from lilliput.environment import RuntimeName
 from lilliput.forms import Form
 from lilliput.metrics import Metric, is_class_scores, score_rows
 from lilliput.model.calls import answer
@@ -49,6 +50,7 @@ class Trials:
         recentring: Gives the output its mean back, where a bias can.
         meter: Measures bytes resident and milliseconds of a runnable file; None where neither is
             limited.
+        runtime: Which runtime runs real files.
         asked: How often the search examples were asked so far.
     """
 
@@ -61,6 +63,7 @@ class Trials:
     relative: bool = False
     recentring: Recentring | None = None
     meter: Callable[[Path], tuple[float, float]] | None = None
+    runtime: RuntimeName = "onnxruntime"
     asked: int = 0
     _last: tuple[str, dict[str, Encoding]] | None = None
     _made: dict[str, tuple[tuple[Step, ...], dict[str, Encoding]]] = field(
@@ -163,7 +166,7 @@ class Trials:
             path = Path(scratch) / "model.onnx"
             self.form.write(encodings, path)
             place = output_place(self.task, subset)
-            with Worker(path) as worker:
+            with Worker(path, runtime=self.runtime) as worker:
                 for batch in self.task.batches(subset, BATCH):
                     found = worker.run(flatten_inputs(batch.inputs))[place]
                     yield batch, torch.from_numpy(found.copy())

@@ -67,3 +67,15 @@ def test_a_plan_for_another_architecture_is_refused(profile):
 def test_a_plan_that_does_not_fit_names_what_does_not(profile, technique, where, said):
     with pytest.raises(PlanError, match=said):
         apply(plan_of((technique, where, {})), profile)
+
+
+def test_a_misspelt_site_or_technique_names_the_nearest_one(profile):
+    wrong = (
+        (Step(technique="quantize_round", where=("aa",)), "did you mean a"),
+        (Step(technique="quantise_round", where=("a",)), "did you mean quantize_round"),
+        (Step(technique="quantize_round", where=("a",), settings={"bit": 4}), "did you mean bits"),
+    )
+    for step, hint in wrong:
+        with pytest.raises(PlanError) as told:
+            apply(Plan(model_hash=profile.model_hash, steps=(step,)), profile)
+        assert hint in told.value.hint

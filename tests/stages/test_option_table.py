@@ -21,7 +21,8 @@ def test_the_table_of_techniques_decides_who_is_a_candidate(profile, monkeypatch
     assert names == {kind.name for kind in TABLE if "storage" in limits_of(kind)}
     assert {"quantize_feedback", "quantize_round"} <= names
     found = OptionTable(profile).candidates(["storage"])
-    assert {c.name for c in found["first"]} == names
+    offered = {c.name for c in found["first"]}
+    assert offered <= names and {"quantize_round", "quantize_float16"} <= offered
     monkeypatch.setattr(QuantizeRound, "serves", frozenset(("latency",)))
     assert "quantize_round" not in {t.name for t in techniques_for(["storage"])}
     assert "quantize_round" in {t.name for t in techniques_for(["storage", "latency"])}

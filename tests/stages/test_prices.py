@@ -76,6 +76,7 @@ class Told:
     original: object = "original"
     arrays: tuple = (np.zeros((1, 3), np.float32),)
     threads: int = 1
+    runtime: str = "onnxruntime"
     original_ms: float = 10.0
     written: list = field(default_factory=list)
 

@@ -10,6 +10,7 @@ from typing import Self
 
 import numpy as np
 
+from lilliput.environment import RuntimeName
 from lilliput.runtime.interleaved import latency_turns, peak_resident_of, write_one_addition
 from lilliput.runtime.processes import Worker
 
@@ -25,12 +26,14 @@ class Bench:
         arrays: The batch that is run.
         scratch: An existing folder.
         threads: Threads inside one operator; 0 leaves the choice to the runtime.
+        runtime: Which runtime opens the files.
     """
 
     original: Path
     arrays: Sequence[np.ndarray]
     scratch: Path
     threads: int = 0
+    runtime: RuntimeName = "onnxruntime"
     _stack: ExitStack = field(default_factory=ExitStack)
     _times: list[float] = field(default_factory=list)
 
@@ -65,4 +68,4 @@ class Bench:
         return float(memory), float(np.median(turns.ratios))
 
     def _open(self, path: Path) -> Worker:
-        return Worker(path, threads=self.threads)
+        return Worker(path, threads=self.threads, runtime=self.runtime)

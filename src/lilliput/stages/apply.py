@@ -1,5 +1,6 @@
 """A plan becomes encodings: each step builds on what those before it made of a parameter."""
 
+import difflib
 from collections.abc import Sequence
 
 from lilliput.errors import PlanError
@@ -30,7 +31,11 @@ def apply(plan: Plan, profile: Profile) -> dict[str, Encoding]:
         known = profile.parameters.keys() if technique.takes_any else profile.sites.keys()
         strange = [name for name in step.where if name not in known]
         if strange:
-            raise PlanError(f"{step.technique}: the model has no site {strange[0]!r}")
+            close = difflib.get_close_matches(strange[0], list(known), n=1)
+            raise PlanError(
+                f"{step.technique}: the model has no site {strange[0]!r}",
+                f"did you mean {close[0]}?" if close else "`lilliput profile` lists the sites",
+            )
         made = {name: encodings[name] for name in step.where if name in encodings}
         _check_order(technique, made)
         encodings |= _apply_step(technique, profile, step.where, made=made)

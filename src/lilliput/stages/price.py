@@ -154,6 +154,7 @@ def _key(subject: Subject, bench: Bench, seed: int) -> str:
         kernels={name: sorted(own) for name, own in _kernels(subject).items()},
         inputs=[[list(array.shape), str(array.dtype)] for array in bench.arrays],
         threads=bench.threads,
+        runtime=bench.runtime,
         seed=seed,
         label=subject.label,
     )

@@ -1,5 +1,8 @@
 """THE TABLE: every technique, one file each."""
 
+import difflib
+from collections.abc import Iterable
+
 from pydantic import ValidationError
 
 from lilliput.errors import PlanError
@@ -103,13 +106,15 @@ def from_step(step: Step) -> Technique:
     known = {kind.name: kind for kind in TABLE}
     if step.technique not in known:
         raise PlanError(
-            f"unknown technique {step.technique!r}", f"known are {', '.join(sorted(known))}"
+            f"unknown technique {step.technique!r}",
+            f"{_nearest(step.technique, known)}known are {', '.join(sorted(known))}",
         )
     kind = known[step.technique]
     unknown = sorted(set(step.settings) - set(kind.model_fields))
     if unknown:
         raise PlanError(
             f"{step.technique} has no field {unknown[0]!r}",
+            f"{_nearest(unknown[0], kind.model_fields)}"
             f"its fields are {', '.join(sorted(kind.model_fields)) or 'none'}",
         )
     try:
@@ -119,3 +124,8 @@ def from_step(step: Step) -> Technique:
         raise PlanError(
             f"{step.technique}: {first['loc'][0]} = {first['input']!r}: {first['msg']}"
         ) from error
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]}? " if close else ""

@@ -104,7 +104,6 @@ def amounts(
     for amount in tried:
         lost, numbers = damage(amount)
         worst = max(worst, lost * (known.sensitivity or 0.0))
-        found.append(
-            Option({"amount": amount}, worst, float(FLOAT_BYTES * numbers), FLOAT_BYTES * numbers)
-        )
+        size, work = FLOAT_BYTES * numbers, numbers / max(1, known.site.size)
+        found.append(Option({"amount": amount}, worst, float(size), size, work))
     return tuple(found)
