@@ -20,7 +20,7 @@ def candidates(worth):
     """Two techniques, six strengths each: feedback is predicted to do half the damage."""
     return tuple(
         Candidate(
-            kind(bits=bits) if kind is QuantizeRound else kind(step=float(9 - bits)),
+            (kind(bits=bits) if kind is QuantizeRound else kind(step=float(9 - bits)),),
             Option({}, scale * worth * 4.0**-bits, SIZE * bits / 8, SIZE, 1.0, 0.0, 1.0),
             8 - bits,
         )

@@ -18,7 +18,7 @@ NAMES = ("first", "second", "third")
 def candidates(*costs):
     """(damage, storage, installed, memory, latency) each, told apart by their bits."""
     return tuple(
-        Candidate(QuantizeRound(bits=8 - n), Option({"bits": 8 - n}, d, s, i, 1.0, m, t), n)
+        Candidate((QuantizeRound(bits=8 - n),), Option({"bits": 8 - n}, d, s, i, 1.0, m, t), n)
         for n, (d, s, i, m, t) in enumerate(costs)
     )
 

@@ -25,8 +25,8 @@ BYTES = {"quantize_round": 1.5, "quantize_float16": 4.0}
 def option(name):
     size = 64 * 32
     if name == "quantize_round":
-        return Candidate(QuantizeRound(), Option({}, 1.0, size, size), 0)
-    return Candidate(QuantizeFloat16(), Option({}, 0.0, 2 * size, 4 * size), 0)
+        return Candidate((QuantizeRound(),), Option({}, 1.0, size, size), 0)
+    return Candidate((QuantizeFloat16(),), Option({}, 0.0, 2 * size, 4 * size), 0)
 
 
 def test_known_costs_are_found_again():
@@ -56,7 +56,7 @@ def test_known_costs_are_found_again():
 
 def test_kernels_are_told_apart_by_the_width_of_what_they_read():
     def wide(installed, work=1.0):
-        return Candidate(QuantizeRound(), Option({}, 0.0, 1.0, installed, work), 0)
+        return Candidate((QuantizeRound(),), Option({}, 0.0, 1.0, installed, work), 0)
 
     assert kernel_of(wide(100), 100) == "quantize_round@8"
     assert kernel_of(wide(55), 100) == "quantize_round@4"

@@ -1,8 +1,7 @@
 """Several limits at once: the sites' candidates as one mixed-integer program."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Protocol
 
 import numpy as np
@@ -180,7 +179,7 @@ class Mixture:
     def plan(self, picks: Sequence[int]) -> Plan:
         """A choice as a plan, with what it is predicted to cost."""
         steps = [
-            options[pick].step(name)
+            options[pick].steps(name)
             for (name, options), pick in zip(self.candidates.items(), picks, strict=True)
         ]
         spent = dict(zip(COSTS, self.spent(picks), strict=True))
@@ -223,17 +222,13 @@ def _priced(candidate: Candidate, price: tuple[float, float]) -> Candidate:
     return replace(candidate, option=option)
 
 
-def _together(steps: Iterable[Step]) -> list[Step]:
-    """Steps with the same technique and settings as one, in the order of their first site."""
-    keyed = [(step.technique, tuple(sorted(step.settings.items())), step) for step in steps]
-    order = {key[:2]: place for place, key in reversed([*enumerate(keyed)])}
-    keyed.sort(key=lambda key: order[key[:2]])
-    return [
-        merged
-        for _, group in groupby(keyed, key=lambda key: key[:2])
-        for merged in [_merged([key[2] for key in group])]
-    ]
-
-
-def _merged(steps: Sequence[Step]) -> Step:
-    return steps[0].model_copy(update={"where": tuple(n for step in steps for n in step.where)})
+def _together(chains: Sequence[tuple[Step, ...]]) -> list[Step]:
+    """Equal steps at the same place of their sites' chains as one, in order of their first site."""
+    found: dict[tuple[int, str, str], Step] = {}
+    for place in range(max(map(len, chains), default=0)):
+        for chain in chains:
+            for step in chain[place : place + 1]:
+                key = place, step.technique, str(sorted(step.settings.items()))
+                where = (*(found[key].where if key in found else ()), *step.where)
+                found[key] = step.model_copy(update={"where": where})
+    return list(found.values())

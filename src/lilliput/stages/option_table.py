@@ -7,7 +7,9 @@ from typing import Any
 
 from lilliput.errors import PlanError
 from lilliput.model.profiles import Profile
-from lilliput.records import LimitName, Step
+from lilliput.records import LimitName, Plan, Step
+from lilliput.stages.apply import apply
+from lilliput.stages.encoded_bytes import encoded_bytes
 from lilliput.techniques import TABLE, Family, Fields, Option, Technique
 
 EVERY: frozenset[LimitName] = frozenset(("storage", "installed", "memory", "latency"))
@@ -15,32 +17,34 @@ EVERY: frozenset[LimitName] = frozenset(("storage", "installed", "memory", "late
 # Bytes alone are best spent by quantizing: what is pruned or shared costs more damage at equal
 # bytes (docs/benchmarks.md), and trying it takes most of the time.
 SERVES: Mapping[Family, frozenset[LimitName]] = {"quantize": EVERY, "factorize": EVERY}
+# What may follow a family on the same site: the factors of a product are quantized in their turn.
+AFTER: Mapping[Family, tuple[str, ...]] = {"factorize": ("quantize_round",)}
 BETWEEN = 4  # strengths put between two neighbours that differ in numbers only
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One thing that could become of one site.
+    """One thing that could become of one site: techniques one after the other, mostly one.
 
     Attributes:
-        technique: With its settings.
+        chain: With their settings, in the order in which they are applied.
         option: What it would cost.
-        strength: Place among the technique's options at this site, mildest 0; what lies between
-            two options has a fraction.
+        strength: Place among the first technique's options at this site, mildest 0; what lies
+            between two options has a fraction.
     """
 
-    technique: Technique
+    chain: tuple[Technique, ...]
     option: Option
     strength: float
 
     @property
     def name(self) -> str:
-        """What the runtime's kernels and a uniform plan depend on: the technique."""
-        return self.technique.name
+        """What the runtime's kernels and a uniform plan depend on: the techniques."""
+        return "+".join(technique.name for technique in self.chain)
 
-    def step(self, where: str) -> Step:
-        """Itself as an entry of a plan."""
-        return self.technique.step_of((where,))
+    def steps(self, where: str) -> tuple[Step, ...]:
+        """Itself as entries of a plan."""
+        return tuple(technique.step_of((where,)) for technique in self.chain)
 
 
 class OptionTable:
@@ -56,6 +60,7 @@ class OptionTable:
     def __init__(self, profile: Profile) -> None:
         self.profile = profile
         self._known: dict[tuple[str, str], tuple[Option, ...]] = {}
+        self._chains: dict[tuple[str, str], tuple[Candidate, ...]] = {}
 
     def options(self, technique: Technique, where: str) -> tuple[Option, ...]:
         """Strengths at one site, mildest first; none where the technique cannot take it."""
@@ -80,7 +85,10 @@ class OptionTable:
             name: tuple(
                 candidate
                 for technique in techniques_for(limits)
-                for candidate in _spread(technique, self.options(technique, name))
+                for candidate in (
+                    *_spread(technique, self.options(technique, name)),
+                    *self.chained(technique, name),
+                )
             )
             for name in self.profile.sites
         }
@@ -88,6 +96,33 @@ class OptionTable:
             if not options:
                 raise PlanError(f"no technique can take {name}", "see `lilliput techniques`")
         return found
+
+    def chained(self, first: Technique, where: str) -> tuple[Candidate, ...]:
+        """What may follow a technique, on each of its options at one site: tried, not derived."""
+        key = repr(first), where
+        if key not in self._chains:
+            self._chains[key] = tuple(
+                Candidate((changed, after), self._tried((changed, after), option, where), place)
+                for after in _after(first)
+                for place, option in enumerate(self.options(first, where))
+                for changed in [type(first)(**option.settings)]
+            )
+        return self._chains[key]
+
+    def _tried(self, chain: tuple[Technique, ...], first: Option, where: str) -> Option:
+        """Damage and bytes of what a chain makes of a site."""
+        known = self.profile.sites[where]
+        steps = tuple(technique.step_of((where,)) for technique in chain)
+        plan = Plan(model_hash=self.profile.model_hash, steps=steps)
+        made = apply(plan, self.profile)[where]
+        lost = known.damage(self.profile.matrix(where), known.site.matrix(made.decode()))
+        storage, installed = encoded_bytes(made)
+        return Option({}, lost * (known.sensitivity or 0.0), storage, installed, first.work)
+
+
+def _after(first: Technique) -> tuple[Technique, ...]:
+    names = AFTER.get(first.family, ())
+    return tuple(kind() for kind in TABLE if kind.name in names)  # type: ignore[misc]
 
 
 def techniques_for(limits: Collection[LimitName]) -> tuple[Technique, ...]:
@@ -110,7 +145,7 @@ def _spread(base: Technique, options: tuple[Option, ...]) -> Iterator[Candidate]
 
 
 def _candidate(base: Technique, option: Option, strength: float) -> Candidate:
-    return Candidate(type(base)(**option.settings), option, strength)
+    return Candidate((type(base)(**option.settings),), option, strength)
 
 
 def _between(mild: Option, coarse: Option) -> Iterator[tuple[float, Option]]:

@@ -22,8 +22,10 @@ from lilliput.environment import cache_folder, fingerprint
 from lilliput.model.encodings import Encoding
 from lilliput.model.profiles import Profile
 from lilliput.progress import Progress, unseen
+from lilliput.records import Plan
 from lilliput.runtime.bench import Bench
 from lilliput.runtime.op_times import by_site, operation_times
+from lilliput.stages.apply import apply
 from lilliput.stages.option_table import Candidate
 from lilliput.stages.prices import Original, Prices, Variant, fitted, kernel_of
 
@@ -139,9 +141,11 @@ def _encodings(
 ) -> dict[str, Encoding]:
     found: dict[str, Encoding] = {}
     for name, candidate in variant.items():
-        key = name, repr(candidate.technique)
+        key = name, repr(candidate.chain)
         if key not in made:
-            made[key] = candidate.technique.apply(profile, (name,))
+            made[key] = apply(
+                Plan(model_hash=profile.model_hash, steps=candidate.steps(name)), profile
+            )
         found |= made[key]
     return found
 

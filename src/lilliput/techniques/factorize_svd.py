@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile
+from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.factoring import AMOUNT, RANK
 from lilliput.techniques.fields import Family, Fields
@@ -24,6 +25,7 @@ class FactorizeSvd(Fields):
     family: ClassVar[Family] = "factorize"
     source: ClassVar[str] = "Eckart and Young 1936; Denton et al. 2014, arXiv 1404.0736"
     summary: ClassVar[str] = "two factors nearest to the weight"
+    serves: ClassVar[frozenset[LimitName] | None] = frozenset()  # the whitened one damages less
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     amount: float = AMOUNT
