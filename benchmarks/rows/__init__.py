@@ -17,6 +17,7 @@ from benchmarks.rows import (
     sites_ours,
     sparse,
     steps,
+    uniform,
     whole,
 )
 
@@ -36,6 +37,7 @@ ROWS: dict[str, Row] = {
     "minilm_whole_standard": partial(whole.standard, "minilm_whole_standard", "minilm"),
     "minilm_whole_our_steps": partial(steps.measure, "minilm_whole_our_steps", "minilm"),
     "minilm_whole_hqq": partial(whole.hqq_zstd, "minilm_whole_hqq", "minilm"),
+    "planned_against_uniform": partial(uniform.measure, "planned_against_uniform"),
     "efficientnet_whole_standard": partial(
         whole.standard, "efficientnet_whole_standard", "efficientnet"
     ),
