@@ -1,24 +1,31 @@
-"""The two forms of an artifact: an ONNX graph, or weights that PyTorch runs in the user's class."""
+"""The forms of an artifact: an ONNX graph, one of integers, or weights that PyTorch runs."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lilliput.batches import flatten_inputs
 from lilliput.coding import pack
+from lilliput.errors import InputError
 from lilliput.model.encodings import Encoding
 from lilliput.model.profiles import NO_FOLDING, Folding
 from lilliput.model.sites import Site
 from lilliput.records import Plan
 from lilliput.runtime.onnx_bind import Bindings
 from lilliput.runtime.onnx_encode import Arithmetic, write_encodings
+from lilliput.runtime.onnx_fixed import write_fixed
 from lilliput.runtime.onnx_folds import half_precision_biases
 from lilliput.runtime.torch_processes import stored_state
 from lilliput.runtime.weights_file import write_weights
-from lilliput.stages.export import Exported, export, export_weights
+from lilliput.stages.export import Exported, export, export_fixed, export_weights
+from lilliput.task import Task
+
+FIXED_EXAMPLES, FIXED_BATCH = 256, 32  # calibration examples that say how large activations are
 
 
 class Form(Protocol):
@@ -137,6 +144,57 @@ class GraphForm:
             plan=plan,
             folder=folder,
             arithmetic=self.arithmetic,
+        )
+
+
+@dataclass(frozen=True)
+class FixedForm(GraphForm):
+    """An ONNX file of integers only.
+
+    Attributes:
+        task: Its calibration examples say how large activations are.
+        calibration: Their places.
+    """
+
+    task: Task | None = None
+    calibration: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, form: Form, task: Task, *, calibration: Sequence[int], scratch: Path) -> Self:
+        """The integer twin of a form; the original is converted once, to see whether it can be.
+
+        Raises:
+            InputError: It cannot; says why.
+        """
+        if not isinstance(form, GraphForm):
+            raise InputError("fixed point needs a model whose graph can be exported")
+        given = {item.name: getattr(form, item.name) for item in fields(GraphForm)}
+        made = cls(**given, task=task, calibration=tuple(calibration[:FIXED_EXAMPLES]))
+        write_fixed(form.bindings.original.path, scratch / "fixed.onnx", batches=made.batches())
+        return made
+
+    def batches(self) -> Iterator[list[np.ndarray]]:
+        """Calibration inputs as the graph takes them."""
+        if self.task is not None:
+            for batch in self.task.batches(self.calibration, FIXED_BATCH):
+                yield flatten_inputs(batch.inputs)
+
+    def write(self, encodings: Mapping[str, Encoding], path: Path) -> None:
+        """Writes the runnable file alone."""
+        source = path.with_suffix(".float.onnx")
+        write_encodings(self.bindings, encodings, source)
+        write_fixed(source, path, batches=self.batches())
+        source.unlink()
+
+    def export(self, encodings: Mapping[str, Encoding], *, plan: Plan, folder: Path) -> Exported:
+        """Writes all files of the artifact."""
+        return export_fixed(
+            self.bindings,
+            encodings,
+            batches=self.batches(),
+            model=self.model if self.baseline is None else None,
+            plan=plan,
+            folder=folder,
         )
 
 

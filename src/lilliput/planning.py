@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lilliput.errors import InternalError
-from lilliput.forms import GraphForm
+from lilliput.forms import FixedForm, GraphForm
 from lilliput.planned import Planning, Point, Prediction
 from lilliput.records import Plan, Sizes
 from lilliput.runs import Run
@@ -16,11 +16,14 @@ from lilliput.stages.measure import typical_batch
 from lilliput.stages.mixing import Mixture, Targets
 from lilliput.stages.option_table import OptionTable
 from lilliput.stages.plan import plan
+from lilliput.stages.plan_fixed import plan_fixed
 from lilliput.stages.price import Subject, price
 from lilliput.stages.prices import Prices
 from lilliput.trials import Trials
 
 ONE_TECHNIQUE = "the limits are used up, and for bytes alone one technique is best everywhere"
+
+WIDEST = "fixed point has one width for all sites, and this is the widest that fits"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ def make_plan(run: Run, trials: Trials, *, table: OptionTable, scratch: Path) ->
     Raises:
         UnreachableError: A limit is out of reach.
     """
+    if isinstance(run.form, FixedForm):
+        seed = run.settings.seed
+        chosen = plan_fixed(trials.profile, run.targets, sizes=trials.sizes, seed=seed)
+        return Planned(chosen, Planning(stopped=WIDEST))
     if not run.priced_limits:
         return _for_bytes(run, trials, table, run.targets)
     with _priced(run, trials, table, scratch) as (targets, prices):

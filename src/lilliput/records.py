@@ -233,13 +233,7 @@ class RuntimeScore(Record):
 
 
 class FixedPort(Record):
-    """An input or output of an integer artifact: ``integer = floor(value * 2**exponent + 1/2)``.
-
-    Attributes:
-        name: In the graph.
-        type: Type of the integers; what does not fit is clipped.
-        exponent: As above; ``value = integer * 2**-exponent``.
-    """
+    """Input or output of an integer artifact: ``floor(value * 2**exponent + 1/2)``, clipped."""
 
     name: str
     type: Literal["int8", "uint8", "int16"]

@@ -9,7 +9,7 @@ from typing import TypeVar
 from lilliput.batches import at_most
 from lilliput.budget import Budget, Limit, resolve_drop
 from lilliput.errors import CaptureError, InternalError, TaskError
-from lilliput.forms import Form, GraphForm, WeightsForm
+from lilliput.forms import FixedForm, Form, GraphForm, WeightsForm
 from lilliput.ledger import Ledger
 from lilliput.metrics import Metric
 from lilliput.model.capture import Capture, capture, capture_or_hooks
@@ -37,7 +37,8 @@ class Settings:
     Attributes:
         seed: Of everything random; same seed, same bytes.
         part: Compress only this submodule (qualified name); empty for the whole model.
-        arithmetic: ``float32``, ``int8``, or None: int8 where memory or latency is limited.
+        arithmetic: ``float32``, ``int8``, ``fixed`` (integers only), or None: int8 where memory or
+            latency is limited.
         conditions: How the artifact is measured.
         ledger: File that counts looks at proof sets; None means beside the output folder.
         force: Replace an output folder of ours.
@@ -170,6 +171,8 @@ def prepare(task: Task, budget: Budget, settings: Settings, scratch: Path) -> Ru
     _check_batch(task, settings)
     split = task.split(settings.seed) if len(task) else Split((), (), ())
     captured, form, notes = _captured(task, budget, settings, scratch)
+    if settings.arithmetic == "fixed":
+        form = FixedForm.of(form, task, calibration=split.calibration, scratch=scratch)
     seconds = {"prepare": round(time.perf_counter() - started, 3)}
     return Run(task, budget, settings, metric, split, captured, form, before, notes, seconds)
 

@@ -172,7 +172,7 @@ class RunOptions:
 class BuildOptions(RunOptions):
     """What matters only where files are written and measured."""
 
-    arithmetic: Literal["float32", "int8"] | None = None
+    arithmetic: Literal["float32", "int8", "fixed"] | None = None
     """How the artifact computes; int8 by itself where memory is limited."""
     measuring: MeasureOptions = MeasureOptions()
 
@@ -184,7 +184,7 @@ class ReplayOptions:
 
     part: str | None = None
     """Compress only this submodule, by its qualified name."""
-    arithmetic: Literal["float32", "int8"] | None = None
+    arithmetic: Literal["float32", "int8", "fixed"] | None = None
     """How the artifact computes; int8 by itself where memory is limited."""
     measuring: MeasureOptions = MeasureOptions()
 

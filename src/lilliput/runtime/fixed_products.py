@@ -1,7 +1,7 @@
 """Convolutions and matrix products of bytes, exact on every processor.
 
-Weights are int8 in the file and bytes with zero point 128 in the product: kernels for bytes times bytes
-add up in 32 bits everywhere, those for bytes times int8 saturate on processors without VNNI.
+Weights are int8 in the file and bytes with zero point 128 in the product: kernels for bytes times
+bytes add up in 32 bits everywhere, those for bytes times int8 saturate on processors without VNNI.
 """
 
 import numpy as np
@@ -85,9 +85,7 @@ def _multiply(
     inputs += [walk.graph.constant(np.array(z, np.uint8), "zero") for z in (codes.zero, _ZERO)]
     product = walk.graph.node(operator, inputs, stem=f"{final}.product", **given)
     sums = Sums(product, (codes.exponent + exponents).reshape(wide), bound.reshape(wide))
-    walk.codes[final] = walk.graph.rounded(
-        sums, target, stem=final, offset=offset.reshape(wide)
-    )
+    walk.codes[final] = walk.graph.rounded(sums, target, stem=final, offset=offset.reshape(wide))
 
 
 def _weight_codes(
@@ -99,7 +97,7 @@ def _weight_codes(
     """
     exponents = np.minimum(weight_exponents(np.abs(weight).max(1, initial=0), BITS), most)
     while True:
-        found = fixed_codes(weight, exponents[:, None], BITS)
+        found = fixed_codes(weight, exponents[:, None], bits=BITS)
         sums = np.abs(found).sum(1) * 255.0
         offsets = np.abs(np.ldexp(bias.astype(np.float64), codes.exponent + exponents))
         large = (sums > _ROOM) | (offsets > _ROOM / 2)

@@ -59,10 +59,10 @@ class Walk:
         seen = self.seen[name]
         if wide and name in self.outputs and self._readers[name] == 1:
             most = 2 ** (WIDE - 1) - 1
-            return Target(best_exponent(seen.sample, -most, most), -most, most, most + 1)
+            return Target(best_exponent(seen.sample, low=-most, high=most), -most, most, most + 1)
         signed = seen.least < 0
         low, high = (-128, 127) if signed else (0, 255)
-        return Target(best_exponent(seen.sample, low, high), low, high, -low)
+        return Target(best_exponent(seen.sample, low=low, high=high), low, high, -low)
 
     def finish(self, name: str) -> tuple[str, Target]:
         """The value that a sum ends in, once what clips it is taken over, and its codes.
@@ -95,7 +95,8 @@ class Walk:
         """
         if name not in self.constants:
             raise InputError(
-                f"fixed point cannot take {node.op_type} {node.name} with {name} computed at run time"
+                f"fixed point cannot take {node.op_type} ({node.name}): "
+                f"{name} is computed while it runs"
             )
         return self.constants[name]
 

@@ -16,9 +16,11 @@ from lilliput.runtime.onnx_read import inner_nodes
 from lilliput.runtime.sessions import session
 
 _WEIGHTS = {ir.DataType.INT8, ir.DataType.INT16}
-_PRODUCTS = {"MatMul", PRODUCT, "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"}
 _PASSED = {"Gather", "Reshape", "Cast"}  # on the way of looked-up bytes
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+_CONVOLUTIONS = {"Conv", "ConvInteger"}
+_PLAIN = {"MatMul", PRODUCT, "Gemm", "MatMulInteger", "ConvTranspose"}
+_PRODUCTS = _PLAIN | _CONVOLUTIONS | {*_GATES}
 Shape = tuple[int, ...]
 
 
@@ -133,7 +135,7 @@ def _macs(node: onnx.NodeProto, shapes: dict[str, Shape]) -> int:
         length, batch = operands[0][:2]
         directions, rows, inputs = operands[1]
         return length * batch * directions * rows * (inputs + operands[2][2])
-    if node.op_type == "Conv":
+    if node.op_type in _CONVOLUTIONS:
         return math.prod(output) * math.prod(operands[1][1:])
     if node.op_type == PRODUCT:
         return math.prod(output) * operands[0][-1]

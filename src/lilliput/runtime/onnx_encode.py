@@ -24,7 +24,7 @@ from lilliput.runtime.onnx_groups import store_groups, write_groups
 from lilliput.runtime.onnx_int8 import Integers, is_plain
 from lilliput.runtime.onnx_layout import Stored, decoded, store_float, store_grid
 
-Arithmetic = Literal["float32", "int8"]
+Arithmetic = Literal["float32", "int8", "fixed"]
 CODES_SUFFIX = ".codes"  # of initializers of integers
 STEP_SUFFIXES = (
     ".rows",
@@ -52,7 +52,8 @@ def write_encodings(
         path: Where to write.
         arithmetic: ``float32``: the graph computes in fp32 with the exact dequantized weights in
             the runtime's default session, as fast as the original. ``int8``: matrix products are
-            left to the runtime's integer kernels, which also round the activations.
+            left to the runtime's integer kernels, which also round the activations. ``fixed``: as
+            ``float32``; `lilliput.runtime.onnx_fixed` makes integers of the whole graph.
 
     Returns:
         Warnings, one line each: encodings that could not be put into the file.

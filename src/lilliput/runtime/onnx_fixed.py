@@ -24,7 +24,8 @@ def write_fixed(
     """Writes the integer twin of a float ONNX file: no node in it computes in floating point.
 
     Activations are bytes, weights int8, sums and biases int32, all scales powers of two; weights
-    have one per output channel. Rounding is to nearest, halves up. Ranges are those seen on the batches.
+    have one per output channel. Rounding is to nearest, halves up. How large activations are is
+    measured on the batches.
 
     Args:
         source: The float file.
@@ -93,7 +94,9 @@ def _take(walk: Walk, node: onnx.NodeProto) -> None:
         return
     read = [item in walk.codes for item in node.input]
     if not (any(read) if node.op_type in _EITHER else read[0]):
-        raise InputError(f"fixed point takes {node.op_type} of an activation first, not {node.name}")
+        raise InputError(
+            f"fixed point takes {node.op_type} of an activation first, not {node.name}"
+        )
     OPERATORS[node.op_type](walk, node)
 
 
@@ -107,9 +110,7 @@ def _copy(walk: Walk, node: onnx.NodeProto) -> None:
     walk.graph.nodes.append(copy)
 
 
-def _enter(
-    walk: Walk, value: onnx.ValueInfoProto
-) -> tuple[onnx.ValueInfoProto, FixedPort | None]:
+def _enter(walk: Walk, value: onnx.ValueInfoProto) -> tuple[onnx.ValueInfoProto, FixedPort | None]:
     """An input of the graph, and what it becomes."""
     if value.type.tensor_type.elem_type not in _FLOATS:
         return value, None
@@ -126,9 +127,7 @@ def _enter(
     return _typed(value, TensorProto.INT8), _port(value, "int8", target.exponent)
 
 
-def _leave(
-    walk: Walk, value: onnx.ValueInfoProto
-) -> tuple[onnx.ValueInfoProto, FixedPort | None]:
+def _leave(walk: Walk, value: onnx.ValueInfoProto) -> tuple[onnx.ValueInfoProto, FixedPort | None]:
     """An output of the graph, and what it became."""
     graph, name = walk.graph, value.name
     if name not in walk.codes:
@@ -146,7 +145,7 @@ def _leave(
 
 
 def _port(value: onnx.ValueInfoProto, kind: str, exponent: int) -> FixedPort:
-    return FixedPort(name=value.name, type=kind, exponent=exponent)  # type: ignore[arg-type]
+    return FixedPort(name=value.name, type=kind, exponent=exponent)
 
 
 def _typed(value: onnx.ValueInfoProto, kind: int) -> onnx.ValueInfoProto:
@@ -175,9 +174,7 @@ def _assembled(
         outputs,
         [tensor for name, tensor in graph.initializers.items() if name in needed],
     )
-    proto = helper.make_model(
-        made, opset_imports=model.opset_import, ir_version=model.ir_version
-    )
+    proto = helper.make_model(made, opset_imports=model.opset_import, ir_version=model.ir_version)
     onnx.checker.check_model(proto)
     floats = float_values(proto)
     if floats:

@@ -1,9 +1,12 @@
 """export: the compressed weights become files."""
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from lilliput.coding import PackStats, pack
@@ -13,9 +16,10 @@ from lilliput.errors import InternalError
 from lilliput.folders import CODES, MANIFEST, PACKED, PLAN, RUNNABLE, WEIGHTS, file_entry
 from lilliput.model.encodings import Encoding
 from lilliput.plans import plan_to_toml
-from lilliput.records import Artifact, FileEntry, Plan
+from lilliput.records import Artifact, FileEntry, FixedPort, Plan
 from lilliput.runtime.onnx_bind import Bindings
 from lilliput.runtime.onnx_encode import Arithmetic, write_encodings
+from lilliput.runtime.onnx_fixed import write_fixed
 from lilliput.runtime.torch_processes import stored_state
 from lilliput.runtime.weights_file import write_weights
 
@@ -59,16 +63,70 @@ def export(
     Raises:
         OutputError: A file cannot be written.
     """
-    runnable = folder / RUNNABLE
-    warnings = write_encodings(bindings, encodings, runnable, arithmetic=arithmetic)
-    packed = pack(runnable, folder / PACKED)
-    artifact = Artifact(
-        files=_write_rest(RUNNABLE, encodings, model, plan, folder),
-        inputs=bindings.original.inputs,
-        outputs=bindings.original.outputs,
-        plan=plan,
-        versions=versions(),
+    warnings = write_encodings(bindings, encodings, folder / RUNNABLE, arithmetic=arithmetic)
+    ports = {"inputs": bindings.original.inputs, "outputs": bindings.original.outputs}
+    return _export_graph(ports, encodings, warnings, model=model, plan=plan, folder=folder)
+
+
+def export_fixed(
+    bindings: Bindings,
+    encodings: Mapping[str, Encoding],
+    *,
+    batches: Iterable[Sequence[np.ndarray]],
+    model: nn.Module | None,
+    plan: Plan,
+    folder: Path,
+) -> Exported:
+    """The same with a runnable file of integers only; the manifest says what they stand for.
+
+    Args:
+        bindings: As for `export`.
+        encodings: As for `export`.
+        batches: Calibration inputs, which say how large activations are.
+        model: As for `export`.
+        plan: As for `export`.
+        folder: As for `export`.
+
+    Raises:
+        InputError: Fixed point does not take an operator of the model.
+        OutputError: A file cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="lilliput-") as scratch:
+        source = Path(scratch) / RUNNABLE
+        warnings = write_encodings(bindings, encodings, source)
+        fixed = write_fixed(source, folder / RUNNABLE, batches=batches)
+    ports: dict[str, Any] = {
+        "inputs": bindings.original.inputs,
+        "outputs": bindings.original.outputs,
+        "fixed": fixed,
+    }
+    told = [_integers_told(port, port.name in bindings.original.inputs) for port in fixed]
+    return _export_graph(
+        ports, encodings, [*warnings, *told], model=model, plan=plan, folder=folder
     )
+
+
+def _integers_told(port: FixedPort, is_input: bool) -> str:
+    """What a caller of the file must know."""
+    if is_input:
+        rule = f"{port.type}: floor(value * 2^{port.exponent} + 1/2), clipped"
+        return f"the file takes {port.name} as {rule}; scores were measured that way"
+    return f"the file gives {port.name} as {port.type}: value = integer * 2^{-port.exponent}"
+
+
+def _export_graph(
+    ports: dict[str, Any],
+    encodings: Mapping[str, Encoding],
+    warnings: Sequence[str],
+    *,
+    model: nn.Module | None,
+    plan: Plan,
+    folder: Path,
+) -> Exported:
+    """Everything beside the runnable file, which is there."""
+    packed = pack(folder / RUNNABLE, folder / PACKED)
+    files = _write_rest(RUNNABLE, encodings, model, plan, folder)
+    artifact = Artifact(files=files, plan=plan, versions=versions(), **ports)
     _write_manifest(artifact, folder)
     return Exported(artifact, tuple(warnings), packed)
 

@@ -19,6 +19,7 @@ from lilliput.evidence import Evidence
 from lilliput.folders import CODES, PACKED, RUNNABLE, read_manifest
 from lilliput.progress import Progress, unseen
 from lilliput.records import Latency, Measurement, Sizes
+from lilliput.runtime.fixed_processes import open_worker, to_integers
 from lilliput.runtime.interleaved import (
     Opener,
     Turns,
@@ -109,12 +110,12 @@ def measure(
     batch = typical_batch(task, proof, size=conditions.batch)
     turns = None
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        judged, *others = _starters(manifest.kind, task, conditions, Path(scratch))
+        judged, *others = _starters(folder, task, conditions, Path(scratch))
         pair = Pair(judged.runtime, judged.start, paths=paths, stack=stack, fatal=True)
         with ExitStack() as briefly:
             shown = [
-                Pair(other.runtime, other.start, paths=paths, stack=briefly, fatal=False)
-                for other in others
+                Pair(each.runtime, each.start, paths=paths, stack=briefly, fatal=False)
+                for each in others
             ]
             size = conditions.scoring_batch
             runtimes, evidence = score_files(
@@ -125,14 +126,17 @@ def measure(
             latency = latency_turns(pair.workers, batch, seconds=conditions.seconds)
             stack.close()
             progress("memory", 0, 1)
-            openers = partial(judged.start, paths[0]), partial(judged.start, paths[1])
-            rounds = conditions.memory_rounds
+            openers, rounds = judged.openers(paths), conditions.memory_rounds
             turns = latency, memory_turns(openers, batch, judged.empty, rounds=rounds)
     single = typical_batch(task, proof, size=1) if manifest.kind == "onnx" else None
-    scores = runtimes[0].original_score, runtimes[0].artifact_score
-    before, after = (_sizes(path, score, single) for path, score in zip(paths, scores, strict=True))
-    after = after.model_copy(update={"storage_bytes": (folder / PACKED).stat().st_size})
-    measurement = Measurement(original=before, artifact=after, runtimes=runtimes)
+    coded = None if single is None else to_integers(single, manifest)
+    packed = (folder / PACKED).stat().st_size
+    after = _sizes(paths[1], runtimes[0].artifact_score, coded)
+    measurement = Measurement(
+        original=_sizes(paths[0], runtimes[0].original_score, single),
+        artifact=after.model_copy(update={"storage_bytes": packed}),
+        runtimes=runtimes,
+    )
     return _with_costs(measurement, turns, conditions), evidence
 
 
@@ -144,12 +148,18 @@ class _Starter:
     start: Callable[[Path], Worker]
     empty: tuple[Opener, Sequence[np.ndarray]]
 
+    def openers(self, paths: tuple[Path, Path]) -> tuple[Opener, Opener]:
+        """Starts a process with each of two files."""
+        return partial(self.start, paths[0]), partial(self.start, paths[1])
 
-def _starters(kind: str, task: Task, conditions: Conditions, scratch: Path) -> tuple[_Starter, ...]:
+
+def _starters(
+    folder: Path, task: Task, conditions: Conditions, scratch: Path
+) -> tuple[_Starter, ...]:
     """The runtime that is judged, then the others that are installed."""
     limits: dict[str, Any] = {"threads": conditions.stated_threads, "timeout": conditions.timeout}
     empty = scratch / "empty.onnx"
-    if kind != "onnx":
+    if read_manifest(folder).kind != "onnx":
         if conditions.runtime != Conditions.runtime:
             raise InputError(
                 f"only PyTorch can run an artifact without a graph, not {conditions.runtime}",
@@ -161,8 +171,15 @@ def _starters(kind: str, task: Task, conditions: Conditions, scratch: Path) -> t
     return tuple(
         _Starter(name, start, (partial(start, empty), nothing))
         for name in dict.fromkeys((conditions.runtime, *others))
-        for start in [partial(Worker, runtime=name, **limits)]
+        for start in [partial(_start, artifact=folder / RUNNABLE, runtime=name, **limits)]
     )
+
+
+def _start(path: Path, *, artifact: Path, **settings: Any) -> Worker:
+    """A process with a file; the artifact's may compute in integers."""
+    if path == artifact:
+        return open_worker(path, read_manifest(artifact.parent), **settings)
+    return Worker(path, **settings)
 
 
 def _torch_starter(task: Task, empty: Path, limits: dict[str, Any]) -> _Starter:

@@ -15,6 +15,7 @@ from lilliput.model.calls import run_with
 from lilliput.model.encodings import Encoding
 from lilliput.records import Artifact, Fidelity
 from lilliput.runtime.fidelity import fidelity
+from lilliput.runtime.fixed_processes import open_worker
 from lilliput.runtime.processes import Worker
 from lilliput.runtime.torch_processes import TorchWorker
 from lilliput.task import Task
@@ -84,6 +85,7 @@ def verify_answers(
 
 
 def _open(folder: Path, task: Task, runtime: RuntimeName) -> Worker:
-    if read_manifest(folder).kind == "onnx":
-        return Worker(folder / RUNNABLE, runtime=runtime)
+    manifest = read_manifest(folder)
+    if manifest.kind == "onnx":
+        return open_worker(folder / RUNNABLE, manifest, runtime=runtime)
     return TorchWorker(folder / CODES, task.model, inputs=task.sample(1))

@@ -73,6 +73,6 @@ def _rounded(profile: Profile, where: str, weight: Tensor, bits: int) -> tuple[T
     sizes = profile.sites[where].row_sizes
     stored = weight * sizes[:, None]
     exponents = row_exponents(stored, bits)
-    codes = fixed_codes(stored.double().numpy(), exponents[:, None].numpy(), bits)
+    codes = fixed_codes(stored.double().numpy(), exponents[:, None].numpy(), bits=bits)
     steps = torch.exp2(-exponents.to(torch.float32)) / sizes
     return torch.from_numpy(codes).to(torch.int32), steps

@@ -1,7 +1,7 @@
 """Power-of-two fixed point: a number is an integer times 2**-exponent.
 
-Everything is rounded to nearest, halves up: ``floor(x + 1/2)``. On integers that is one addition and
-one arithmetic shift to the right, which every processor has.
+Everything is rounded to nearest, halves up: ``floor(x + 1/2)``. On integers that is one addition
+and one arithmetic shift to the right, which every processor has.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ def weight_exponents(largest: np.ndarray, bits: int) -> np.ndarray:
     return np.asarray(-np.ceil(np.log2(sizes / most) - _NOISE), np.int64)
 
 
-def fixed_codes(weight: np.ndarray, exponents: np.ndarray, bits: int) -> np.ndarray:
+def fixed_codes(weight: np.ndarray, exponents: np.ndarray, *, bits: int) -> np.ndarray:
     """Nearest codes, clipped to the width.
 
     Args:
@@ -58,7 +58,7 @@ def shifted(sums: np.ndarray, shift: np.ndarray | int) -> np.ndarray:
     return np.asarray(((np.asarray(sums, np.int64) << left) + half) >> right)
 
 
-def best_exponent(sample: np.ndarray, low: int, high: int) -> int:
+def best_exponent(sample: np.ndarray, *, low: int, high: int) -> int:
     """The exponent with the least squared error for codes from `low` to `high`.
 
     Tried are the finest that clips nothing and the two next finer ones.
@@ -95,7 +95,8 @@ def row_exponents(weight: Tensor, bits: int) -> Tensor:
     widest = weight_exponents(np.abs(values).max(1), bits)
 
     def losses(exponents: np.ndarray) -> np.ndarray:
-        codes = fixed_codes(values, exponents[:, None], bits)
-        return np.square(np.ldexp(codes.astype(np.float64), -exponents[:, None]) - values).sum(1)
+        codes = fixed_codes(values, exponents[:, None], bits=bits)
+        lost = np.ldexp(codes.astype(np.float64), -exponents[:, None]) - values
+        return np.asarray(np.square(lost).sum(1))
 
     return torch.from_numpy(np.where(losses(widest + 1) < losses(widest), widest + 1, widest))
