@@ -1,9 +1,9 @@
 """An ONNX graph of integers only, built node by node.
 
-An activation is an unsigned byte: ``value = (byte - zero) * 2**-exponent``, zero being 0 where nothing
-is negative and 128 elsewhere. Products and sums are int32. To come back to bytes they are rounded
-to nearest, halves up: one addition and one division of a number that is not negative by a power of two,
-which is an arithmetic shift to the right.
+An activation is an unsigned byte: ``value = (byte - zero) * 2**-exponent``, zero being 0 where
+nothing is negative and 128 elsewhere. Products and sums are int32. To come back to bytes they are
+rounded to nearest, halves up: one addition and one division of a number that is not negative by a
+power of two, which is a shift to the right.
 """
 
 from collections.abc import Iterable
@@ -94,7 +94,8 @@ class FixedGraph:
         key = str(array.dtype), array.shape, array.tobytes()
         if key not in self._known:
             self._known[key] = name = self.fresh(stem)
-            self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            held = np.ascontiguousarray(array).reshape(array.shape)  # it makes (1,) of ()
+            self.initializers[name] = numpy_helper.from_array(held, name)
         return self._known[key]
 
     def fresh(self, stem: str) -> str:
@@ -109,9 +110,7 @@ class FixedGraph:
     def node(self, operator: str, inputs: list[str], *, stem: str, **attributes: Any) -> str:
         """A new node; returns the name of its output."""
         output = self.fresh(stem)
-        self.nodes.append(
-            helper.make_node(operator, inputs, [output], name=output, **attributes)
-        )
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
     def cast(self, name: str, kind: int, *, stem: str) -> str:
@@ -166,9 +165,7 @@ class FixedGraph:
         stored = self.cast(name, TensorProto.INT16, stem=stem)
         return Codes(stored, target.exponent, 0, wide=True)
 
-    def _nonnegative(
-        self, sums: Sums, target: Target, offset: np.ndarray | None, stem: str
-    ) -> str:
+    def _nonnegative(self, sums: Sums, target: Target, offset: np.ndarray | None, stem: str) -> str:
         """Sums plus offset, plus what makes codes unsigned and rounds; never below zero."""
         shift = sums.exponent - target.exponent
         left, right = np.maximum(-shift, 0), np.maximum(shift, 0)
