@@ -16,7 +16,8 @@ RangeMethod = Literal["minmax", "percentile", "mse", "entropy"]
 Range = tuple[float, float]
 LEVELS = 255  # steps of a uint8 grid
 BINS = 4096
-CANDIDATES = 48  # ends that are tried between nothing and the extreme
+CANDIDATES = 64  # ends that are tried, from `SMALLEST_RANGE` of the extreme to all of it
+SMALLEST_RANGE = 0.01
 SMALLEST = 1e-30
 OUTLYING = 4.0
 SMALLEST_SHARE = 1e-4  # of the largest input: smaller ones are treated as if they were of this size
@@ -115,15 +116,18 @@ def chosen_range(seen: Histogram, method: RangeMethod, *, percentile: float = 99
         return _percentile(seen, percentile)
     if method == "minmax" or not float(seen.counts.sum()):
         return seen.low, seen.high
-    loss = squared_error if method == "mse" else information_lost
-    shares = np.linspace(1 / CANDIDATES, 1, CANDIDATES)
-    best = min(shares[::-1], key=lambda s: loss(seen, (seen.low * s, seen.high * s)))
-    low, high = seen.low * float(best), seen.high * float(best)
+    shares = np.geomspace(SMALLEST_RANGE, 1, CANDIDATES)[::-1]
+    farthest = max(-seen.low, seen.high)
+
+    def cut(share: float) -> Range:
+        return max(seen.low, -share * farthest), min(seen.high, share * farthest)
+
     if method == "entropy":
-        return low, high
-    low = min(shares[::-1], key=lambda s: loss(seen, (seen.low * s, high))) * seen.low
-    high = min(shares[::-1], key=lambda s: loss(seen, (low, seen.high * s))) * seen.high
-    return float(low), float(high)
+        return cut(float(min(shares, key=lambda share: information_lost(seen, cut(share)))))
+    low, high = cut(float(min(shares, key=lambda share: squared_error(seen, cut(share)))))
+    low *= float(min(shares, key=lambda share: squared_error(seen, (share * low, high))))
+    high *= float(min(shares, key=lambda share: squared_error(seen, (low, share * high))))
+    return low, high
 
 
 def _percentile(seen: Histogram, percentile: float) -> Range:

@@ -1,0 +1,104 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lilliput.model.encodings import Inputs
+from lilliput.model.spread import nothing_seen
+from lilliput.techniques import QuantizeDynamic, QuantizeStatic
+from lilliput.techniques import quantize_static as module
+
+NAME = "linear"
+
+
+def with_outlier(profile):
+    """Inputs of which one reaches a hundred times as far as the others, seldom."""
+    made = torch.Generator().manual_seed(5)
+    rows = torch.randn(2000, 128, generator=made)
+    rows[::50, 7] *= 100
+    known = profile.sites[NAME]
+    second = (rows.t() @ rows / len(rows))[None]
+    known = replace(known, second=second, inputs=nothing_seen(128).with_rows(rows))
+    return replace(profile, sites={NAME: known}), rows
+
+
+def answer(grid, rows):
+    """What the artifact computes: outliers apart, scaled, rounded, times the codes."""
+    scaled = rows if grid.column_steps is None else rows * grid.column_steps
+    product = grid.inputs.rounded(scaled) @ (grid.codes.float() * grid.row_steps[:, None]).t()
+    if grid.outliers is not None:
+        product += rows[:, grid.outliers.places] @ grid.outliers.weight.t()
+    return product
+
+
+def error(profile, rows, technique):
+    grid = technique.apply(profile, (NAME,))[NAME]
+    wanted = rows @ profile.matrix(NAME).t()
+    return float((answer(grid, rows) - wanted).square().sum() / wanted.square().sum())
+
+
+def test_codes_are_bounded_by_their_width(profile):
+    for bits, largest in ((8, 127), (7, 63)):
+        for kind in (QuantizeStatic, QuantizeDynamic):
+            for name, grid in kind(bits=bits).apply(profile, list(profile.sites)).items():
+                assert grid.codes.dtype == torch.int8 and int(grid.codes.abs().max()) <= largest
+                assert (int(grid.codes.abs().max()) > largest // 2), name
+
+
+def test_what_has_no_integer_form_keeps_float_inputs(profile):
+    static = QuantizeStatic().apply(profile, list(profile.sites))
+    dynamic = QuantizeDynamic().apply(profile, list(profile.sites))
+    assert static["table"].inputs is None and static["unseen"].inputs is None
+    assert static["conv"].inputs is not None and static["conv"].column_steps is None
+    assert static["conv"].results is not None and static["linear"].results is None
+    assert dynamic["conv"].inputs is None and dynamic["linear"].inputs == Inputs()
+
+
+def test_smoothing_and_float_outliers_each_lower_the_error(profile):
+    known, rows = with_outlier(profile)
+    plain = error(known, rows, QuantizeStatic(smoothing=0.0, outliers=0))
+    smooth = error(known, rows, QuantizeStatic(outliers=0))
+    apart = error(known, rows, QuantizeStatic())
+    assert smooth < 0.25 * plain and apart < 0.5 * smooth
+    grid = QuantizeStatic().apply(known, (NAME,))[NAME]
+    assert grid.outliers.places.tolist() == [7] and not grid.codes[:, 7].any()
+    assert torch.equal(grid.decode()[:, 7], known.matrix(NAME)[:, 7])
+
+
+def test_the_predicted_damage_is_the_one_that_is_measured(profile):
+    known, rows = with_outlier(profile)
+    for technique in (QuantizeStatic(), QuantizeStatic(smoothing=0.0), QuantizeDynamic()):
+        (option,) = technique.options(known, NAME)
+        grid = technique.apply(known, (NAME,))[NAME]
+        moved = answer(grid, rows) - rows @ known.matrix(NAME).t()
+        site = known.sites[NAME]
+        measured = float((moved.square().mean(0) * site.weights).sum()) * site.sensitivity
+        assert option.damage == pytest.approx(measured, rel=0.3), technique
+
+
+def test_feedback_and_steps_per_channel_lower_the_damage(profile):
+    weight, site = profile.matrix(NAME), profile.sites[NAME]
+
+    def damage(**fields):
+        grid = QuantizeStatic(**fields).apply(profile, (NAME,))[NAME]
+        return site.damage(weight, site.site.matrix(grid.decode()))
+
+    assert damage() < 0.8 * damage(feedback=False)
+    assert damage(feedback=False) < damage(feedback=False, per_channel=False)
+
+
+@pytest.mark.parametrize("kind", [QuantizeStatic, QuantizeDynamic])
+def test_a_processor_without_vnni_is_offered_seven_bits(kind, profile, monkeypatch):
+    where = module if kind is QuantizeStatic else __import__(kind.__module__, fromlist=["_"])
+    for saturates, wanted in ((True, {"bits": 7}), (False, {})):
+        monkeypatch.setattr(where, "int8_saturates", lambda saturates=saturates: saturates)
+        assert kind().options(profile, NAME)[0].settings == wanted
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
+def test_every_range_holds_zero_and_the_middle_of_the_values(method, profile):
+    grid = QuantizeStatic(ranges=method, percentile=99.0).apply(profile, ("conv",))["conv"]
+    low = -grid.inputs.zero * grid.inputs.step
+    high = (255 - grid.inputs.zero) * grid.inputs.step
+    spread = profile.sites["conv"].inputs.histogram
+    assert spread.low * 1.01 <= low < 0 < high <= spread.high * 1.01
