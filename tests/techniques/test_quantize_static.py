@@ -42,7 +42,7 @@ def test_codes_are_bounded_by_their_width(profile):
         for kind in (QuantizeStatic, QuantizeDynamic):
             for name, grid in kind(bits=bits).apply(profile, list(profile.sites)).items():
                 assert grid.codes.dtype == torch.int8 and int(grid.codes.abs().max()) <= largest
-                assert (int(grid.codes.abs().max()) > largest // 2), name
+                assert int(grid.codes.abs().max()) > largest // 2, name
 
 
 def test_what_has_no_integer_form_keeps_float_inputs(profile):

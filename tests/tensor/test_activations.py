@@ -17,9 +17,9 @@ from lilliput.tensor.activations import (
     with_values,
 )
 
-numbers = st.lists(
-    st.floats(-1000, 1000, allow_nan=False, width=32), min_size=1, max_size=40
-).map(torch.tensor)
+numbers = st.lists(st.floats(-1000, 1000, allow_nan=False, width=32), min_size=1, max_size=40).map(
+    torch.tensor
+)
 
 
 def drawn(seed, count=20_000, tail=0.0):

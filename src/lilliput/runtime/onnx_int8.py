@@ -30,21 +30,24 @@ class Integers:
     rounded: dict[tuple[int, ...], tuple[ir.Value, ...]] = field(default_factory=dict)
     grids: dict[ir.Value, Inputs] = field(default_factory=dict)
     convolutions: list[tuple[ir.Node, Stored]] = field(default_factory=list)
-    biased: list[tuple[ir.Node, Stored]] = field(default_factory=list)
+    products: list[tuple[ir.Node, Stored]] = field(default_factory=list)
 
     def product(self, node: ir.Node, stored: Stored) -> None:
-        """MatMul or Gemm with integers as its second factor.
+        """MatMul or Gemm with integers as its second factor, once `finish` is called.
 
         Args:
             node: Its second factor is the weight.
             stored: The integers, (in, out) or for a turned Gemm (out, in), their steps, and how the
                 first factor is rounded.
         """
-        source, inputs, stored = node.inputs[0], stored.inputs, _positive(stored)
+        self.products.append((node, _positive(stored)))
+
+    def _product(self, node: ir.Node, stored: Stored) -> None:
+        source, inputs = node.inputs[0], stored.inputs
         if source is None or inputs is None:
             return
         if stored.outliers is not None:
-            self._outliers(node, source, stored)
+            node = self._beside_outliers(node, source, stored)
         scaled = self._scaled(node, source, stored)
         if inputs.step is None:
             self._dynamic(node, scaled, stored)
@@ -52,7 +55,7 @@ class Integers:
         axis = 0 if node.attributes.get_int("transB", 0) else 1
         node.replace_input_with(0, self._through(node, scaled, inputs))
         node.replace_input_with(1, self._weight(node, stored, axis))
-        self.biased.append((node, stored))
+        self._round_bias(node, stored)
 
     def convolution(self, node: ir.Node, stored: Stored) -> None:
         """Conv with integers as its kernel; `finish` rounds what comes out."""
@@ -63,18 +66,18 @@ class Integers:
         node.replace_input_with(1, self._weight(node, stored, 0))
         self.grids[source] = inputs
         self.convolutions.append((node, stored))
-        self.biased.append((node, stored))
 
     def finish(self) -> None:
-        """Rounds what convolutions hand on, and biases to the steps of the sums they join."""
+        """Rounds what convolutions hand on, and writes the products; biases must be in place."""
         for node, stored in self.convolutions:
             value = _clipped(node.outputs[0])
             if value not in self.grids and stored.results is not None:
                 self.grids[value] = self._ahead(value) or _within(stored.results, value)
-        for node, stored in self.biased:
             self._round_bias(node, stored)
         for value, inputs in self.grids.items():
             self._everywhere(value, inputs)
+        for node, stored in self.products:
+            self._product(node, stored)
 
     def _ahead(self, value: ir.Value) -> Inputs | None:
         """The grid of what a maximum pool makes of the value: it takes one of its numbers."""
@@ -115,28 +118,31 @@ class Integers:
             self.rounded[key] = (self.editor.node(node, "Mul", [source, factor]),)
         return self.rounded[key][0]
 
-    def _outliers(self, node: ir.Node, source: ir.Value, stored: Stored) -> None:
-        """Adds the product of the few float columns to the node's output."""
+    def _beside_outliers(self, node: ir.Node, source: ir.Value, stored: Stored) -> ir.Node:
+        """Adds the product of the few float columns; returns the node that does the others."""
         edit, outliers = self.editor, stored.outliers
         if outliers is None:
-            return
+            return node
         places = outliers.places.numpy()
         key = (id(source), hash(places.tobytes()))
-        after = _next(edit, node)
         if key not in self.rounded:
             which = edit.constant(f"{stored.name}.places", places)
             self.rounded[key] = (edit.node(node, "Gather", [source, which], {"axis": -1}),)
         weight = edit.constant(f"{stored.name}.outliers", outliers.weight.numpy().T)
-        result, readers = node.outputs[0], list(node.outputs[0].uses())
         part = edit.node(node, "MatMul", [self.rounded[key][0], weight])
-        whole = edit.node(after, "Add", [result, part])
-        for use in readers:
-            use.node.replace_input_with(use.idx, whole)
+        factors = [value for value in node.inputs if value is not None]
+        rest = edit.node(node, node.op_type, factors, node.attributes)
+        edit.substitute(node, edit.node(node, "Add", [rest, part]))
+        return _maker(rest)
 
     def _weight(self, node: ir.Node, stored: Stored, axis: int) -> ir.Value:
         codes = self.editor.constant(f"{stored.name}.codes", stored.codes)
         steps = self.editor.constant(f"{stored.name}.steps", stored.row_steps.reshape(-1))
-        return self.editor.node(node, "DequantizeLinear", [codes, steps], {"axis": axis})
+        parts = [codes, steps]
+        if node.op_type == "Gemm":  # ONNX Runtime takes no Gemm whose weight has no zero point
+            zeros = np.zeros(stored.row_steps.size, np.int8)
+            parts.append(self.editor.constant(f"{stored.name}.zeros", zeros))
+        return self.editor.node(node, "DequantizeLinear", parts, {"axis": axis})
 
     def _dynamic(self, node: ir.Node, value: ir.Value, stored: Stored) -> None:
         """Rounds by the extremes of each call: the form that ONNX Runtime fuses into one kernel."""
@@ -168,6 +174,14 @@ class Integers:
         whole = self.editor.constant(f"{stored.name}.sums", codes.astype(np.int32))
         value = self.editor.node(node, "DequantizeLinear", [whole, scale], {"axis": 0})
         node.replace_input_with(2, value)
+
+
+def _maker(value: ir.Value) -> ir.Node:
+    """The node that a value comes from."""
+    node = value.producer()
+    if node is None:
+        raise TypeError(f"{value.name} comes from no node")
+    return node
 
 
 def is_plain(node: ir.Node) -> bool:
