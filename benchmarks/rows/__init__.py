@@ -9,6 +9,7 @@ from functools import partial
 from benchmarks.record import Record
 from benchmarks.rows import (
     demo,
+    int8,
     lowrank,
     ours,
     reports,
@@ -30,6 +31,8 @@ ROWS: dict[str, Row] = {
     "minilm_whole_ours": partial(ours.whole, "minilm_whole_ours", "minilm"),
     "minilm_resources": partial(resources.measure, "minilm_resources", "minilm"),
     "efficientnet_whole_ours": partial(ours.whole, "efficientnet_whole_ours", "efficientnet"),
+    "minilm_int8": partial(int8.measure, "minilm_int8", "minilm"),
+    "efficientnet_int8": partial(int8.measure, "efficientnet_int8", "efficientnet"),
     "minilm_sites": partial(sites.measure, "minilm_sites", "minilm"),
     "minilm_sites_ours": partial(sites_ours.measure, "minilm_sites_ours", "minilm", "minilm_sites"),
     "minilm_lowrank": partial(lowrank.measure, "minilm_lowrank"),

@@ -32,6 +32,10 @@ STEP_SUFFIXES = (
     ".steps",
     ".values",
     ".zeros",
+    ".step",
+    ".zero",
+    ".places",
+    ".outliers",  # counted as the codes whose place they take
 )  # of initializers that scale integer codes
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from lilliput.environment import int8_saturates
 from lilliput.model.encodings import NOTHING, Encoding, Inputs, Made, Masked
 from lilliput.model.profiles import Profile
+from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.integer_products import PRODUCTS, Weights, int8_grid, int8_option
@@ -34,6 +35,7 @@ class QuantizeDynamic(Fields):
     summary: ClassVar[str] = "int8 weights, uint8 activations on a grid of each call's own"
 
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
+    serves: ClassVar[frozenset[LimitName] | None] = frozenset({"latency", "memory"})
 
     per_channel: bool = True
     bits: int = Field(8, ge=7, le=8, json_schema_extra={"unit": "bits"})

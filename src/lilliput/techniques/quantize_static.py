@@ -12,6 +12,7 @@ from lilliput.environment import int8_saturates
 from lilliput.model.encodings import NOTHING, Encoding, Inputs, Made, Masked
 from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.model.spread import Spread
+from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.integer_products import PRODUCTS, Weights, int8_grid, int8_option
@@ -51,6 +52,7 @@ class QuantizeStatic(Fields):
     summary: ClassVar[str] = "int8 weights, uint8 activations on fixed grids: integer kernels"
 
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
+    serves: ClassVar[frozenset[LimitName] | None] = frozenset({"latency", "memory"})
 
     ranges: RangeMethod = "minmax"
     percentile: float = Field(99.99, ge=90, le=100, json_schema_extra={"unit": "percent"})
