@@ -9,6 +9,7 @@ from functools import partial
 from benchmarks.record import Record
 from benchmarks.rows import (
     demo,
+    groups,
     int8,
     lowrank,
     ours,
@@ -36,6 +37,8 @@ ROWS: dict[str, Row] = {
     "minilm_sites": partial(sites.measure, "minilm_sites", "minilm"),
     "minilm_sites_ours": partial(sites_ours.measure, "minilm_sites_ours", "minilm", "minilm_sites"),
     "minilm_lowrank": partial(lowrank.measure, "minilm_lowrank"),
+    "minilm_groups": partial(groups.measure, "minilm_groups", "minilm"),
+    "minilm_shared": partial(sparse.shared, "minilm_shared"),
     "minilm_sparse": partial(sparse.measure, "minilm_sparse"),
     "minilm_whole_standard": partial(whole.standard, "minilm_whole_standard", "minilm"),
     "minilm_whole_our_steps": partial(steps.measure, "minilm_whole_our_steps", "minilm"),

@@ -1,11 +1,11 @@
-"""Pruned sites of MiniLM at equal shares of zeros: the methods people use, and ours.
+"""Sites of MiniLM at equal shares of zeros or numbers of shared values: known ways and ours.
 
 Wanda and SparseGPT are our own techniques with the settings of their papers (the authors' code is
 for causal language models only). All read the same calibration sentences.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.models import damage, load, outputs
@@ -19,10 +19,12 @@ from lilliput.techniques import (
     PruneSparsegpt,
     PruneSurgeon,
     PruneWanda,
+    ShareValues,
     Technique,
 )
 
 AMOUNTS = (0.5, 0.6, 0.7)
+VALUES = (16,)
 
 
 def methods(amount: float) -> dict[str, Technique]:
@@ -37,14 +39,37 @@ def methods(amount: float) -> dict[str, Technique]:
     }
 
 
+def sharing(values: int) -> dict[str, Technique]:
+    """Name -> technique at this number of shared values; k-means is that of Deep Compression."""
+    return {
+        "k-means": ShareValues(values=values, method="plain", scaled=False),
+        "k-means, scaled": ShareValues(values=values, method="plain"),
+        "weighted": ShareValues(values=values, method="weighted"),
+        "compensated": ShareValues(values=values),
+    }
+
+
 def measure(row: str, done: ours.Done) -> Iterator[Record]:
-    """One profile per seed, one file per method and amount."""
+    """Every pruning method at every amount."""
+    settings = {f"{amount:.0%}": methods(amount) for amount in AMOUNTS}
+    yield from _compared(row, done, settings)
+
+
+def shared(row: str, done: ours.Done) -> Iterator[Record]:
+    """Every way of sharing few values."""
+    yield from _compared(row, done, {f"{count} values": sharing(count) for count in VALUES})
+
+
+def _compared(
+    row: str, done: ours.Done, settings: Mapping[str, Mapping[str, Technique]]
+) -> Iterator[Record]:
+    """One profile per seed, one file per technique and setting."""
     for seed in SEEDS:
         wanted = [
-            (name, amount)
-            for amount in AMOUNTS
-            for name in methods(amount)
-            if (name, f"{amount:.0%}", seed) not in done
+            (name, setting, technique)
+            for setting, techniques in settings.items()
+            for name, technique in techniques.items()
+            if (name, setting, seed) not in done
         ]
         if not wanted:
             continue
@@ -54,15 +79,15 @@ def measure(row: str, done: ours.Done) -> Iterator[Record]:
             known = ours.profiled(ours.prepared(subject, seed, Path(scratch))).profile
         alone = SitesAlone(known, subject.sites)
         whole = sum(4 * known.sites[name].site.size for name in subject.sites)
-        for name, amount in wanted:
-            step = methods(amount)[name].step_of(subject.sites)
+        for name, setting, technique in wanted:
+            step = technique.step_of(subject.sites)
             packed, weights = alone.filed(Plan(model_hash=known.model_hash, steps=(step,)))
             zeros = sum(int((value == 0).sum()) for value in weights.values())
             yield Record(
                 row=row,
                 subject=subject.name,
                 peer=name,
-                setting=f"{amount:.0%}",
+                setting=setting,
                 seed=seed,
                 bytes=packed,
                 share=packed / whole,

@@ -18,6 +18,7 @@ from lilliput.techniques import (
 )
 
 FREE = (PruneDamage, PruneMagnitude, PruneSparsegpt, PruneWanda)
+GROUPED = (*FREE, PruneSensitivity, PruneSurgeon)  # take N:M patterns
 SITES = ("linear", "turned", "conv")
 
 
@@ -30,7 +31,7 @@ def plan_of(profile, *steps):
     return Plan(model_hash=profile.model_hash, steps=steps)
 
 
-@pytest.mark.parametrize("kind", FREE)
+@pytest.mark.parametrize("kind", GROUPED)
 @pytest.mark.parametrize("pattern", ["2:4", "4:8"])
 def test_n_of_m_neighbours_in_a_row_stay(profile, kind, pattern):
     kept, group = map(int, pattern.split(":"))
@@ -40,7 +41,37 @@ def test_n_of_m_neighbours_in_a_row_stay(profile, kind, pattern):
         assert (mask.reshape(len(mask), -1, group).sum(2) == kept).all()
 
 
-@pytest.mark.parametrize("kind", FREE)
+@pytest.mark.parametrize("pattern", ["1x4", "4x1"])
+def test_blocks_stay_or_go_as_a_whole_when_shared_out(profile, pattern):
+    high, wide = map(int, pattern.split("x"))
+    found = PruneSensitivity(amount=0.5, pattern=pattern).apply(profile, SITES)
+    for name in SITES:
+        mask = profile.sites[name].site.matrix(found[name].mask)
+        rows, columns = mask.shape
+        blocks = mask.reshape(rows // high, high, columns // wide, wide).float().mean((1, 3))
+        assert ((blocks == 0) | (blocks == 1)).all()
+
+
+def test_the_surgeon_loses_less_on_a_pattern_than_a_mask_by_magnitude(profile):
+    for name in SITES:
+        lost = [
+            cost(profile, name, kind(pattern="2:4").apply(profile, (name,))[name].weight)
+            for kind in (PruneMagnitude, PruneSurgeon)
+        ]
+        assert lost[1] < 0.7 * lost[0]
+
+
+def test_exchanges_pay(profile):
+    for name in SITES:
+        few, many = (
+            PruneSensitivity(amount=0.6, swaps=swaps).apply(profile, (name,))[name]
+            for swaps in (0, 8)
+        )
+        assert int(few.mask.sum()) == int(many.mask.sum())
+        assert cost(profile, name, many.weight) < 0.97 * cost(profile, name, few.weight)
+
+
+@pytest.mark.parametrize("kind", GROUPED)
 def test_a_pattern_that_does_not_divide_a_site_is_refused(profile, kind):
     with pytest.raises(PlanError, match="pattern 2:4 does not divide depthwise, 40 x 9"):
         kind(pattern="2:4").apply(profile, ("depthwise",))

@@ -12,6 +12,7 @@ from lilliput.tensor.masks import Pattern, keep
 
 BLOCK = 128  # columns whose mask is chosen together, as in SparseGPT
 
+FREE = Pattern()
 SURGEON_BYTES = 256e6  # of inverses held at once: every row has its own
 
 
@@ -66,7 +67,9 @@ def feedback_prune(weight: Tensor, factor: Tensor, *, amount: float, pattern: Pa
     )
 
 
-def surgeon_prune(weight: Tensor, inverse: Tensor, *, amount: float, at_once: int) -> Tensor:
+def surgeon_prune(
+    weight: Tensor, inverse: Tensor, *, amount: float, at_once: int, pattern: Pattern = FREE
+) -> Tensor:
     """Optimal Brain Surgeon on every row (Hassibi and Stork 1993; arXiv 2208.11580).
 
     The weight with the lowest ``w^2 / [inv H]_jj`` goes, the others are updated by
@@ -78,30 +81,37 @@ def surgeon_prune(weight: Tensor, inverse: Tensor, *, amount: float, at_once: in
         inverse: Inverse of the damped second moments, (columns, columns).
         amount: Share of each row to remove, in [0, 1].
         at_once: Weights of a row per round, >= 1.
+        pattern: N:M, which has its own amount, or single weights.
 
     Returns:
         (rows, columns) float32, zero where removed.
     """
     rows, columns = weight.shape
-    value = torch.empty(rows, columns)
+    value, count = torch.empty(rows, columns), round(amount * columns)
+    if pattern.kept:
+        count = columns // pattern.group * (pattern.group - pattern.kept)
     size = max(1, int(SURGEON_BYTES // (4 * columns * columns)))
     for start in range(0, rows, size):
         some = slice(start, start + size)
         value[some] = _surgeon_rows(
-            weight[some].to(torch.float32), inverse, round(amount * columns), at_once
+            weight[some].to(torch.float32), inverse, count, at_once, pattern=pattern
         )
     return value
 
 
-def _surgeon_rows(weight: Tensor, inverse: Tensor, count: int, at_once: int) -> Tensor:
+def _surgeon_rows(
+    weight: Tensor, inverse: Tensor, count: int, at_once: int, *, pattern: Pattern
+) -> Tensor:
     value, mask = weight.clone(), torch.ones(weight.shape, dtype=torch.bool)
     own = inverse.to(torch.float32).expand(len(weight), -1, -1).clone()
     left = count
     while left > 0:
         now = min(at_once, left)
+        if pattern.kept:  # one of each group at most: so many groups still have one to give
+            now = min(now, -(-left // (pattern.group - pattern.kept)))
         diagonal = own.diagonal(dim1=1, dim2=2).clamp_min(1e-20)
         saliency = torch.where(mask, value.square() / diagonal, torch.inf)
-        gone = saliency.topk(now, dim=1, largest=False).indices  # (rows, now)
+        gone = _cheapest(saliency, mask, now, pattern)  # (rows, now)
         wide = gone[:, :, None].expand(-1, -1, own.shape[2])
         lines = own.gather(1, wide)  # (rows, now, columns)
         corner = lines.gather(2, gone[:, None, :].expand(-1, now, -1))
@@ -112,3 +122,14 @@ def _surgeon_rows(weight: Tensor, inverse: Tensor, count: int, at_once: int) -> 
         value *= mask
         left -= now
     return value
+
+
+def _cheapest(saliency: Tensor, mask: Tensor, count: int, pattern: Pattern) -> Tensor:
+    """(rows, count) columns of the lowest; of an N:M group at most one, and none of a full one."""
+    if not pattern.kept:
+        return saliency.topk(count, dim=1, largest=False).indices
+    shape = (len(saliency), -1, pattern.group)
+    least, place = saliency.reshape(shape).min(2)  # (rows, groups)
+    done = mask.reshape(shape).sum(2) <= pattern.kept
+    groups = torch.where(done, torch.inf, least).topk(count, dim=1, largest=False).indices
+    return groups * pattern.group + place.gather(1, groups)
