@@ -64,7 +64,7 @@ def test_exchanges_come_near_the_best_of_all_masks(seed):
     mask[worst] = True
     mask = mask.reshape(2, 5)
     start = problem.loss(problem.fitted(problem.weight, mask))
-    found = reselected(problem, problem.weight, mask, swaps=40)
+    found = reselected(problem, problem.weight, mask=mask, swaps=40)
     assert int(found.sum()) == 5
     end = problem.loss(problem.fitted(problem.weight, found))
     assert end < start and end <= sorted(every)[50]  # the best fifth of 252
@@ -73,6 +73,6 @@ def test_exchanges_come_near_the_best_of_all_masks(seed):
 def test_without_swaps_the_mask_stays():
     problem = problem_of(3, 4, 0)
     mask = torch.rand(3, 4, generator=torch.Generator().manual_seed(1)) > 0.5
-    assert torch.equal(reselected(problem, problem.weight, mask, swaps=0), mask)
+    assert torch.equal(reselected(problem, problem.weight, mask=mask, swaps=0), mask)
     every = torch.ones(3, 4, dtype=torch.bool)
-    assert torch.equal(reselected(problem, problem.weight, every, swaps=3), every)
+    assert torch.equal(reselected(problem, problem.weight, mask=every, swaps=3), every)

@@ -20,7 +20,7 @@ _FACTOR_BITS = 14  # of a constant factor, and of one over the number of values 
 def limit(walk: Walk, node: onnx.NodeProto) -> None:
     """Relu or Clip of a value that others read too."""
     name, (low, high) = node.output[0], walk.ends(node)
-    target = clipped(walk.target(name), low, high)
+    target = clipped(walk.target(name), low=low, high=high)
     walk.codes[name] = walk.graph.rounded(walk.sums(node.input[0]), target, stem=name)
 
 
@@ -63,9 +63,7 @@ def multiply(walk: Walk, node: onnx.NodeProto) -> None:
     if first in walk.codes and second in walk.codes and node.op_type == "Mul":
         one, two = walk.sums(first), walk.sums(second)
         name = walk.graph.node("Mul", [one.name, two.name], stem=f"{node.output[0]}.product")
-        walk.put(
-            Sums(name, one.exponent + two.exponent, one.bound * two.bound), node.output[0]
-        )
+        walk.put(Sums(name, one.exponent + two.exponent, one.bound * two.bound), node.output[0])
         return
     if node.op_type == "Div" and second in walk.codes:
         raise InputError(f"fixed point takes Div by a constant, not {node.name}")
@@ -182,9 +180,7 @@ def table(walk: Walk, node: onnx.NodeProto) -> None:
     held = helper.make_tensor(node.input[0], TensorProto.FLOAT, [256], numbers)
     output = helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, [256])
     others = [
-        numpy_helper.from_array(walk.constant(node, name), name)
-        for name in node.input[1:]
-        if name
+        numpy_helper.from_array(walk.constant(node, name), name) for name in node.input[1:] if name
     ]
     graph = helper.make_graph([node], "table", [], [output], [held, *others])
     model = helper.make_model(graph, opset_imports=walk.opsets, ir_version=10)

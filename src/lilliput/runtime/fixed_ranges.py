@@ -107,5 +107,3 @@ def constant_values(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     proto.graph.node.extend(nodes)
     names, run = _opened(proto)
     return known | dict(zip(names, run.run(names, {}), strict=True))
-
-

@@ -75,7 +75,7 @@ class Walk:
             name = node.output[0]
             ends = self.ends(node)
             low, high = max(low, ends[0]), min(high, ends[1])
-        return name, clipped(self.target(name), low, high)
+        return name, clipped(self.target(name), low=low, high=high)
 
     def ends(self, node: onnx.NodeProto) -> tuple[float, float]:
         """Between which numbers a Relu or Clip keeps its values."""
@@ -110,7 +110,7 @@ class Walk:
         self.codes[name] = self.graph.rounded(sums, target, stem=name, offset=offset)
 
 
-def clipped(target: Target, low: float, high: float) -> Target:
+def clipped(target: Target, *, low: float, high: float) -> Target:
     """The same codes, none outside of two numbers."""
     ends = [
         target.low if low == -np.inf else int(rounded(np.ldexp(low, target.exponent))),

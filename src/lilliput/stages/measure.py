@@ -18,7 +18,7 @@ from lilliput.errors import InputError
 from lilliput.evidence import Evidence
 from lilliput.folders import CODES, PACKED, RUNNABLE, read_manifest
 from lilliput.progress import Progress, unseen
-from lilliput.records import Latency, Measurement, Sizes
+from lilliput.records import Latency, Measurement, RuntimeScore, Sizes
 from lilliput.runtime.fixed_processes import open_worker, to_integers
 from lilliput.runtime.interleaved import (
     Opener,
@@ -129,15 +129,26 @@ def measure(
             openers, rounds = judged.openers(paths), conditions.memory_rounds
             turns = latency, memory_turns(openers, batch, judged.empty, rounds=rounds)
     single = typical_batch(task, proof, size=1) if manifest.kind == "onnx" else None
-    coded = None if single is None else to_integers(single, manifest)
+    measurement = _exact(paths, folder, runtimes=runtimes, single=single)
+    return _with_costs(measurement, turns, conditions), evidence
+
+
+def _exact(
+    paths: tuple[Path, Path],
+    folder: Path,
+    *,
+    runtimes: tuple[RuntimeScore, ...],
+    single: list[np.ndarray] | None,
+) -> Measurement:
+    """Scores, bytes, weights and multiply-adds of both files: what has no spread."""
+    coded = None if single is None else to_integers(single, read_manifest(folder))
     packed = (folder / PACKED).stat().st_size
     after = _sizes(paths[1], runtimes[0].artifact_score, coded)
-    measurement = Measurement(
+    return Measurement(
         original=_sizes(paths[0], runtimes[0].original_score, single),
         artifact=after.model_copy(update={"storage_bytes": packed}),
         runtimes=runtimes,
     )
-    return _with_costs(measurement, turns, conditions), evidence
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class PruneSensitivity(Fields):
         def solve(rows: Tensor, side: Tensor, which: slice) -> Tensor:
             part = output if len(sides) == 1 else output[which]
             problem = TwoSided(rows, second=side, output=part)
-            mask[which] = reselected(problem, first[which], chosen[which], swaps=swaps)
+            mask[which] = reselected(problem, first[which], mask=chosen[which], swaps=swaps)
             return problem.fitted(first[which], mask[which])
 
         value = torch.where(mask, by_group(weight, sides, solve=solve), 0.0)

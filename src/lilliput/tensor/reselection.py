@@ -84,7 +84,7 @@ class TwoSided:
         return self.output[:, None] * image if self.output.dim() == 1 else self.output @ image
 
 
-def reselected(problem: TwoSided, value: Tensor, mask: Tensor, *, swaps: int) -> Tensor:
+def reselected(problem: TwoSided, value: Tensor, *, mask: Tensor, swaps: int) -> Tensor:
     """The mask after some exchanges that paid, each followed by a fit; as many weights are kept.
 
     Args:
