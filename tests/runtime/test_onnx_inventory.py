@@ -119,6 +119,16 @@ def test_integers_are_written_for_weights_in_branches(tmp_path):
         assert np.abs(answer - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+def test_how_far_a_convolutions_inputs_and_results_reach_is_seen():
+    layer, shape, inputs = LAYERS["conv"]
+    module = one(layer, shape, ["N", *inputs.shape[1:]])
+    found = observe(capture_onnx(module, {"x": inputs}), module, [{"x": inputs}])["w"]
+    answers = module(inputs)["y"]
+    assert float(found.inputs.low.min()) == pytest.approx(float(inputs.min()))
+    assert float(found.inputs.high.max()) == pytest.approx(float(inputs.max()))
+    assert float(found.results.high.max()) == pytest.approx(float(answers.max()), rel=1e-5)
+
+
 def test_an_embedding_counts_its_rows_and_a_tied_turned_one_is_one_site():
     nodes = [
         node("Gather", "w ids", "h"),

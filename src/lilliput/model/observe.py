@@ -24,7 +24,7 @@ class Transparent(Protocol):
     """A module that shows what its weights are applied to by itself."""
 
     def inside(self, inputs: Any) -> Iterator[tuple[Any, Mapping[str, Tensor]]]:
-        """Parts of a batch, and for each the values by the sources of the uses."""
+        """Parts of a batch, and for each the values by the uses' sources and results."""
         ...
 
 
@@ -106,6 +106,9 @@ def _observe_inside(sums: Sums, model: Transparent, inputs: Any, *, mask: Mask) 
         positions = None if found is None else Positions(found)
         done: set[Hashable] = set()
         for use in sums.uses:
+            result = values.get(use.result)
+            if result is not None:
+                sums.count_output(use.site, result)
             source = values.get(use.source)
             if source is not None and use.key not in done:
                 done.add(use.key)

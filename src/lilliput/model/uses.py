@@ -46,6 +46,11 @@ class Use:
         """Uses with the same key are applied to the same rows of numbers."""
         return (self.source, self.operation, self.source_axes, self.geometry, self.label)
 
+    @property
+    def result(self) -> str:
+        """Name of what a convolution gives, among a `Transparent` model's values."""
+        return f"{self.where} result"
+
     def inputs(self, source: Tensor) -> Tensor:
         """``linear``: the source with its inputs flattened into the last axis."""
         return _last(source, self.source_axes)

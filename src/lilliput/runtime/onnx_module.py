@@ -99,7 +99,7 @@ class OnnxModule(nn.Module):
         }
 
     def inside(self, inputs: Any) -> Iterator[tuple[Any, dict[str, Tensor]]]:
-        """Each example of a batch, and what the weights are applied to, by the uses' sources.
+        """Each example of a batch, and what its weights are applied to and its convolutions give.
 
         One example is in memory at a time; a source in a branch that was not taken is left out.
         """

@@ -130,7 +130,7 @@ def _loop_around(node: ir.Node, owners: Mapping[int, ir.Node]) -> str | None:
 
 
 def taps_of(model: ir.Model, names: Mapping[str, str]) -> dict[str, Tap]:
-    """What the weights of a graph are applied to, by the names of the sources.
+    """What the weights of a graph are applied to, and what convolutions give, by name.
 
     Args:
         model: The graph.
@@ -140,8 +140,12 @@ def taps_of(model: ir.Model, names: Mapping[str, str]) -> dict[str, Tap]:
     found: dict[str, Tap] = {}
     for initializer in names.values():
         for reading in readings(model.graph.initializers[initializer], owners):
-            if isinstance(reading, Reading):
-                found[reading.source] = reading.tap
+            if not isinstance(reading, Reading):
+                continue
+            found[reading.source] = reading.tap
+            if reading.operation == "conv":
+                name = reading.node.name or ""
+                found[f"{name} result"] = Tap(((name, 0, True),))
     return found
 
 
