@@ -400,3 +400,40 @@ def test_state_and_training_flags_survive():
     observe(captured, net, [x])
     assert state_hash(net) == before
     assert torch.equal(x, torch.ones(2, 16))
+
+
+def test_how_far_inputs_and_results_reach_is_what_hooks_see():
+    """Extremes per channel, whole and of the histogram; a BatchNorm belongs to the result."""
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 1)).eval()
+    net[1].running_mean += 0.3
+    net[1].running_var *= 2
+    batches = [torch.randn(2, 3, 8, 8), 3 * torch.randn(3, 3, 8, 8)]
+    moments = moments_of(net, batches)
+    seen = {"0.weight": ([], []), "3.weight": ([], [])}
+    with torch.no_grad():
+        for batch in batches:
+            result = net[:2](batch)
+            rectified = net[2](result)
+            for name, pair in (
+                ("0.weight", (batch, result)),
+                ("3.weight", (rectified, net[3](rectified))),
+            ):
+                for kept, value in zip(seen[name], pair, strict=True):
+                    kept.append(value.movedim(1, -1).reshape(-1, value.shape[1]))
+    for name, (inputs, results) in seen.items():
+        for rows, spread in ((inputs, moments[name].inputs), (results, moments[name].results)):
+            rows = torch.cat(rows)
+            assert torch.allclose(spread.high, rows.amax(0).clamp_min(0), atol=1e-5)
+            assert torch.allclose(spread.low, rows.amin(0).clamp_max(0), atol=1e-5)
+            histogram = spread.histogram
+            assert histogram.high == pytest.approx(max(0.0, float(rows.max())), abs=1e-5)
+            assert float(histogram.counts.sum()) + histogram.zeros == rows.numel()
+
+
+def test_masked_positions_do_not_stretch_the_range():
+    net = nn.Sequential(nn.Linear(4, 6))
+    states, mask = torch.ones(2, 3, 4), torch.tensor([[1, 1, 0], [1, 0, 0]])
+    states[mask == 0] = 99.0
+    found = moments_of(net, [states], mask=lambda _: mask)["0.weight"].inputs
+    assert found.high.tolist() == [1.0] * 4 and found.histogram.high == 1.0
