@@ -271,3 +271,20 @@ def test_meeting_a_uniform_grid_gives_the_same_codes(columns):
     codes = feedback_codes(weight, factor, torch.ones(12))
     assert float((found != codes).float().mean()) < 0.01
     assert [place.start for place in told] == list(range(0, columns, BLOCK))
+
+
+def test_a_bounded_grid_passes_on_what_it_cuts_off():
+    made = torch.Generator().manual_seed(4)
+    weight = torch.randn(12, 24, generator=made)
+    mix = torch.eye(24) + 0.5 * torch.randn(24, 24, generator=made)
+    second = (mix.t() @ mix)[None]
+    steps = weight.abs().amax(1) / 9
+    codes = feedback_codes(weight, inverse_factor(second), steps, rounding=Rounding(largest=7))
+    assert int(codes.abs().max()) == 7
+    free = feedback_codes(weight, inverse_factor(second), steps)
+    assert int(free.abs().max()) > 7
+
+    def damage(found):
+        return float(layer_damage(weight, found * steps[:, None], second).sum())
+
+    assert damage(codes) < damage(free.clamp(-7, 7))

@@ -7,7 +7,7 @@ what convolutions hand on is rounded wherever it goes. Rounding by each call's e
 form: it is written with DynamicQuantizeLinear and MatMulInteger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,7 +27,7 @@ class Integers:
     """Writes integer kernels into one graph; what two of them read is rounded once."""
 
     editor: Editor
-    rounded: dict[tuple[int, ...], tuple[ir.Value, ...]] = field(default_factory=dict)
+    rounded: dict[tuple[Hashable, ...], tuple[ir.Value, ...]] = field(default_factory=dict)
     grids: dict[ir.Value, Inputs] = field(default_factory=dict)
     convolutions: list[tuple[ir.Node, Stored]] = field(default_factory=list)
     products: list[tuple[ir.Node, Stored]] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Integers:
 
     def _through(self, before: ir.Node, value: ir.Value, inputs: Inputs) -> ir.Value:
         """The value rounded, as float."""
-        key = (id(value), hash((inputs.step, inputs.zero)))
+        key = (value, inputs)
         if key not in self.rounded:
             name = value.name or "value"
             step = self.editor.constant(f"{name}.step", np.array(inputs.step, np.float32))
@@ -112,7 +112,7 @@ class Integers:
         if stored.column_steps is None:
             return source
         columns = stored.column_steps.reshape(-1)
-        key = (id(source), hash(columns.tobytes()))
+        key = (source, columns.tobytes())
         if key not in self.rounded:
             factor = self.editor.constant(f"{stored.name}.columns", columns)
             self.rounded[key] = (self.editor.node(node, "Mul", [source, factor]),)
@@ -124,7 +124,7 @@ class Integers:
         if outliers is None:
             return node
         places = outliers.places.numpy()
-        key = (id(source), hash(places.tobytes()))
+        key = (source, places.tobytes())
         if key not in self.rounded:
             which = edit.constant(f"{stored.name}.places", places)
             self.rounded[key] = (edit.node(node, "Gather", [source, which], {"axis": -1}),)
@@ -146,7 +146,7 @@ class Integers:
 
     def _dynamic(self, node: ir.Node, value: ir.Value, stored: Stored) -> None:
         """Rounds by the extremes of each call: the form that ONNX Runtime fuses into one kernel."""
-        edit, key = self.editor, (id(value),)
+        edit, key = self.editor, (value,)
         if key not in self.rounded:
             self.rounded[key] = edit.outputs(node, "DynamicQuantizeLinear", inputs=[value], count=3)
         rounded, step, zero = self.rounded[key]
@@ -231,5 +231,5 @@ def _number(value: ir.Value | None) -> float | None:
 
 def _next(editor: Editor, node: ir.Node) -> ir.Node:
     """The node behind another in the graph's order."""
-    nodes: Sequence[ir.Node] = list(editor.graph)
+    nodes = list(editor.graph)
     return nodes[min(nodes.index(node) + 1, len(nodes) - 1)]
