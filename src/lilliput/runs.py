@@ -37,8 +37,8 @@ class Settings:
     Attributes:
         seed: Of everything random; same seed, same bytes.
         part: Compress only this submodule (qualified name); empty for the whole model.
-        arithmetic: ``float32``, ``int8``, ``fixed`` (integers only), or None: int8 where memory or
-            latency is limited.
+        arithmetic: ``float32``, ``int8``, ``fixed`` (integers only), or None: int8 where memory is
+            limited.
         conditions: How the artifact is measured.
         ledger: File that counts looks at proof sets; None means beside the output folder.
         force: Replace an output folder of ours.
@@ -240,12 +240,11 @@ def _onnx(
 
 
 def _arithmetic(budget: Budget, settings: Settings) -> Arithmetic:
-    """Integer kernels where memory or latency is limited: they keep a quarter of it, and are fast.
+    """Integer kernels where memory is limited: they keep a quarter of it.
 
-    The planner prices them like any other kernel, and leaves sites in floating point where integers
-    cost too much or gain nothing.
+    For latency they are chosen site by site: `quantize_static` and `quantize_dynamic` know what
+    rounding the activations costs.
     """
     if settings.arithmetic is not None:
         return settings.arithmetic
-    limited = any(limit.name in PRICED for limit in budget.limits)
-    return "int8" if limited else "float32"
+    return "int8" if budget.limit("memory") is not None else "float32"

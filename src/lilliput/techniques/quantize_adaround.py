@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grouping import BITS, Columns, as_grouped, mask_of, ranges_of, widths
@@ -34,6 +35,8 @@ class QuantizeAdaround(Fields):
     family: ClassVar[Family] = "quantize"
     source: ClassVar[str] = "Nagel et al. 2020, arXiv 2004.10568"
     summary: ClassVar[str] = "learned rounding up or down, layer by layer"
+    # No candidate by itself: takes minutes per model; for plans by hand.
+    serves: ClassVar[frozenset[LimitName] | None] = frozenset()
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     bits: int = BITS

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grouping import BITS, Columns, Part, as_grouped, ranges_of, widths
@@ -35,6 +36,8 @@ class QuantizeAwq(Fields):
     family: ClassVar[Family] = "quantize"
     source: ClassVar[str] = "Lin et al. 2023, arXiv 2306.00978"
     summary: ClassVar[str] = "finer rounding for columns that read large inputs"
+    # No candidate by itself: error feedback in groups costs less damage.
+    serves: ClassVar[frozenset[LimitName] | None] = frozenset()
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     bits: int = BITS

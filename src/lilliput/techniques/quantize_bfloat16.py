@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile
+from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.floats import rounded_floats
@@ -26,6 +27,8 @@ class QuantizeBfloat16(Fields):
     family: ClassVar[Family] = "quantize"
     source: ClassVar[str] = "Kalamkar et al. 2019, arXiv 1905.12322"
     summary: ClassVar[str] = "float weights with eight bits of precision and any size"
+    # No candidate by itself: half precision rounds less at equal bytes.
+    serves: ClassVar[frozenset[LimitName] | None] = frozenset()
     takes_any: ClassVar[bool] = True
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
