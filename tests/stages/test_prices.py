@@ -97,7 +97,8 @@ def priced(tmp_path, monkeypatch):
     profile, bench = made_profile(), Told(tmp_path)
     candidates = OptionTable(profile).candidates(["latency"])
     readers = {name: (name,) for name in profile.sites}
-    return Subject(profile, candidates, readers, bench.write), bench, tmp_path / "cache"
+    subject = Subject(profile, candidates, tmp_path, readers, bench.write)
+    return subject, bench, tmp_path / "cache"
 
 
 def test_variants_are_measured_once_and_then_read(priced):
