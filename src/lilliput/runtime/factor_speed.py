@@ -43,15 +43,17 @@ class FactorSpeed:
     def ratios(self, encodings: Mapping[str, Encoding]) -> dict[str, Ratio]:
         """Time of each product over that of the whole weight; floats on both sides.
 
-        Products that the graph cannot hold are left out: they become dense by themselves.
+        Products that the graph cannot hold are left out: they become dense by themselves. So are
+        those read in a branch only, which one run of the graph may not pass.
         """
         products = {name: e for name, e in encodings.items() if isinstance(e, LowRank)}
+        model = onnx.load(self.bindings.original.path)
+        outside = {node.name for node in model.graph.node}
         uses = {
             binding.pieces[0].parameter: binding
             for binding in reversed(self.bindings.found)
-            if binding.pieces[0].parameter in products
+            if binding.pieces[0].parameter in products and binding.uses[0][0] in outside
         }
-        model = onnx.load(self.bindings.original.path)
         ops = {name: _operation(model, binding) for name, binding in uses.items()}
         names = [n for nodes in ops.values() for n in (*_read(nodes), nodes[-1].output[0])]
         seen = _seen(model, names, self.arrays)
