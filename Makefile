@@ -47,6 +47,7 @@ docs: $(STAMP)
 	$(BIN)/python docs/write_commands.py
 	$(BIN)/python docs/write_demo.py
 	$(BIN)/python -m benchmarks.table
+	$(BIN)/python -m benchmarks.scoreboard
 
 bench:
 	sh benchmarks/setup.sh

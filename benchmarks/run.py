@@ -9,7 +9,7 @@ import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from benchmarks import table
+from benchmarks import scoreboard, table
 from benchmarks.record import append, read
 from benchmarks.rows import ROWS
 
@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in chosen.only or ROWS:
         print(f"{name}: {run(name)} new records", flush=True)
     table.main([])
+    scoreboard.main([])
 
 
 if __name__ == "__main__":
