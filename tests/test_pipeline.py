@@ -222,7 +222,7 @@ def test_an_installed_limit_is_kept(convolutions, tmp_path):
     assert (tmp_path / "out" / "model.onnx").stat().st_size == report.artifact.installed_bytes
     with pytest.raises(UnreachableError, match="a runnable file of"):
         lilliput.compress(
-            task, lilliput.Budget(installed=0.1), out=tmp_path / "no", settings=quick()
+            task, lilliput.Budget(installed=0.02), out=tmp_path / "no", settings=quick()
         )
 
 
