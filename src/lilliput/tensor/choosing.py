@@ -1,6 +1,10 @@
 """One option for each site, so that several limits hold with the least total damage."""
 
-from collections.abc import Sequence
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -80,17 +84,35 @@ def _solved(
         constraints.append(
             LinearConstraint(spent[None, :, place] / unit, -np.inf, limits[place] / unit)
         )
-    found = milp(
-        worth / scale,
-        constraints=constraints,
-        integrality=np.ones(len(worth)),
-        bounds=Bounds(0, 1),
-        options={"mip_rel_gap": GAP, "node_limit": MOST_NODES},
-    )
+    with _silent():
+        found = milp(
+            worth / scale,
+            constraints=constraints,
+            integrality=np.ones(len(worth)),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": GAP, "node_limit": MOST_NODES},
+        )
     if found.x is None:
         return None
     parts = np.split(found.x, np.cumsum(sizes)[:-1])
     return [int(k[int(np.argmax(part))]) for k, part in zip(kept, parts, strict=True)]
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """HiGHS prints lines of its own to the process's standard output, where our JSON goes."""
+    sys.stdout.flush()
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    try:
+        yield
+    finally:
+        if library is not None:
+            library.fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nothing)
 
 
 def least_cost(costs: Sequence[np.ndarray]) -> list[int]:
