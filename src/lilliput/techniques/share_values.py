@@ -1,7 +1,6 @@
 """Weights of a site share a few values; only which one is stored for each."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -9,16 +8,19 @@ from pydantic import Field
 from torch import Tensor
 
 from lilliput.coding import estimate_bits
-from lilliput.model.encodings import NOTHING, Codebook, Encoding, Made, Masked
+from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.groups import by_group
-from lilliput.tensor.codebooks import centres, feedback_indices, nearest
+from lilliput.techniques.sharing import Part, Shared, fitted
+from lilliput.tensor.codebooks import centres
 
 COUNTS = (256, 128, 64, 32, 16, 8, 4, 2)
 VALUE_BYTES = 4
 SAMPLE = 2_000_000  # weights that place the values; evenly spread
+FITS = 1  # times that values are fitted to the indices, and indices found anew
+MOST_FITTED = 32  # values; with more, a fit takes long and gains next to nothing
 
 
 class ShareValues(Fields):
@@ -46,12 +48,12 @@ class ShareValues(Fields):
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Fewer and fewer values."""
         known, weight = profile.sites[where], profile.matrix(where)
+        part = self._part(profile, where, None)
         found: list[Option] = []
         for count in COUNTS:
-            one = self.model_copy(update={"values": count})
-            book = one.apply(profile, (where,))[where]
+            shared = self.model_copy(update={"values": count})._shared([part])
+            book = shared.codebook(known.site, part, 0)
             damage = known.damage(weight, known.site.matrix(book.decode()))
-            bits = estimate_bits(book.codes.numpy()) if isinstance(book, Codebook) else 0.0
             sides = VALUE_BYTES * (count + self.scaled * known.site.rows)
             worst = found[-1].damage if found else 0.0
             least = found[-1].storage if found else float("inf")
@@ -59,7 +61,7 @@ class ShareValues(Fields):
                 Option(
                     {"values": count},
                     max(worst, damage * (known.sensitivity or 0.0)),
-                    min(least, bits / 8 + sides),
+                    min(least, estimate_bits(book.codes.numpy()) / 8 + sides),
                     known.site.size + sides,
                 )
             )
@@ -69,26 +71,20 @@ class ShareValues(Fields):
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
     ) -> dict[str, Encoding]:
         """Each named site as indices into its values."""
-        parts = [self._part(profile, name, made.get(name)) for name in where]
-        shared = self._centres(parts) if self.together and parts else None
+        names = list(where)
+        sets = [names] if self.together else [[name] for name in names]
         found: dict[str, Encoding] = {}
-        for name, part in zip(where, parts, strict=True):
-            book, site = (
-                self._centres([part]) if shared is None else shared,
-                profile.sites[name].site,
-            )
-            found[name] = Codebook(
-                codes=self._indices(part, book, factor=profile.factor(name)),
-                values=book,
-                row_steps=part.sizes,
-                shape=site.shape,
-                transposed=site.transposed,
-            )
+        for members in sets:
+            parts = [self._part(profile, name, made.get(name)) for name in members]
+            shared = self._shared(parts)
+            for place, (name, part) in enumerate(zip(members, parts, strict=True)):
+                found[name] = shared.codebook(profile.sites[name].site, part, place)
         return found
 
-    def _part(self, profile: Profile, name: str, before: Encoding | None) -> "_Part":
+    def _part(self, profile: Profile, name: str, before: Encoding | None) -> Part:
         known, weight = profile.sites[name], profile.matrix(name)
         sizes = _half_sizes(weight) if self.scaled else torch.ones(len(weight))
+        worth = (known.sensitivity or 1.0) * sizes.square() * known.weights
         costs = torch.ones(1, 1)
         if self.method != "plain":
             inputs = by_group(
@@ -96,12 +92,33 @@ class ShareValues(Fields):
                 profile.column_side(name),
                 solve=lambda r, h, _: h.diagonal().expand(r.shape),
             )
-            rows = (known.sensitivity or 1.0) * sizes.square() * known.weights
-            costs = inputs * rows[:, None]
+            costs = inputs * worth[:, None]
         kept = known.site.matrix(before.mask) if isinstance(before, Masked) else None
-        return _Part(weight / sizes[:, None], sizes, costs.expand(weight.shape), kept)
+        return Part(
+            scaled=weight / sizes[:, None],
+            sizes=sizes,
+            costs=costs.expand(weight.shape),
+            kept=kept,
+            worth=worth,
+            second=profile.column_side(name),
+        )
 
-    def _centres(self, parts: "Sequence[_Part]") -> Tensor:
+    def _shared(self, parts: Sequence[Part]) -> Shared:
+        """Values of some sites, and which weight has which."""
+        book = self._centres(parts)
+        if self.method != "compensated":
+            return Shared(book, [part.nearest(book) for part in parts])
+        ordered = [part.ordered() for part in parts]
+        shared = Shared(book, [part.fed(book) for part in ordered])
+        for _ in range(FITS if self.values <= MOST_FITTED else 0):
+            book = fitted(ordered, shared).values
+            shared = Shared(book, [part.fed(book) for part in ordered])
+        if self.values <= MOST_FITTED:
+            shared = fitted(ordered, shared)
+        indices = zip(ordered, shared.indices, strict=True)
+        return Shared(shared.values, [part.back(found) for part, found in indices])
+
+    def _centres(self, parts: Sequence[Part]) -> Tensor:
         """(values,) rising; zero is one of them where something was removed."""
         flat = torch.cat([part.chosen(part.scaled) for part in parts])
         costs = torch.cat([part.chosen(part.costs) for part in parts])
@@ -111,41 +128,6 @@ class ShareValues(Fields):
         if len(flat):
             found = centres(flat[::stride], costs[::stride], count=count)
         return torch.cat([found, torch.zeros(1)]).sort().values if removed else found
-
-    def _indices(self, part: "_Part", book: Tensor, *, factor: Tensor) -> Tensor:
-        zero = int(nearest(torch.zeros(1), book))
-        if self.method != "compensated":
-            found = nearest(part.scaled, book)
-            return found if part.kept is None else torch.where(part.kept, found, zero).byte()
-        fixed = None if part.kept is None else torch.where(part.kept, -1, zero)
-        return by_group(
-            part.scaled,
-            factor,
-            solve=lambda rows, side, which: feedback_indices(
-                rows, side, centres_=book, fixed=None if fixed is None else fixed[which]
-            ),
-        )
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A site on its way to shared values.
-
-    Attributes:
-        scaled: (rows, columns) weights over the sizes of their rows.
-        sizes: (rows,).
-        costs: (rows, columns) what a squared error of a scaled weight costs.
-        kept: (rows, columns) bool, False where an earlier step removed; None where none did.
-    """
-
-    scaled: Tensor
-    sizes: Tensor
-    costs: Tensor
-    kept: Tensor | None
-
-    def chosen(self, matrix: Tensor) -> Tensor:
-        """Its entries that are kept, flat."""
-        return matrix.flatten() if self.kept is None else matrix[self.kept]
 
 
 def _half_sizes(weight: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from torch import Tensor
 from lilliput.tensor.feedback import feed_back
 
 ROUNDS = 30
+ROWS_AT_ONCE = 2048
+RIDGE = 1e-6  # of the mean diagonal: values that stand for nearly the same weights
 
 
 def centres(values: Tensor, weights: Tensor, *, count: int) -> Tensor:
@@ -70,3 +72,54 @@ def feedback_indices(
 
     feed_back(weight, factor, meet=meet)
     return taken
+
+
+def value_equations(
+    scaled: Tensor, indices: Tensor, *, second: Tensor, worth: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """A v = b for the values v that cost least if every weight keeps its index.
+
+    The damage ``tr(G E H E^T)`` is quadratic in the values; equations of several sites add up.
+
+    Args:
+        scaled: (rows, columns) weights over the sizes of their rows.
+        indices: (rows, columns) which value each has.
+        second: Column side H, (columns, columns).
+        worth: (rows,) what a squared error of a scaled row counts.
+        count: Number of values.
+
+    Returns:
+        A, (count, count), and b, (count,), float64.
+    """
+    left = torch.zeros(count, count, dtype=torch.float64)
+    right = torch.zeros(count, dtype=torch.float64)
+    for start in range(0, len(scaled), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        root = worth[rows].sqrt()[:, None]
+        masks = torch.stack([(indices[rows] == k) * root for k in range(count)])
+        seen = (masks @ second).flatten(1)
+        left += (seen @ masks.flatten(1).t()).double()
+        right += (seen @ (scaled[rows] * root).flatten()).double()
+    return left, right
+
+
+def solved_values(equations: tuple[Tensor, Tensor], before: Tensor, *, free: Tensor) -> Tensor:
+    """The values that solve `value_equations`; those that are not free, or unused, stay.
+
+    Args:
+        equations: A and b.
+        before: (count,) values so far.
+        free: (count,) bool.
+
+    Returns:
+        (count,) float32, in the order of the indices.
+    """
+    left, right = equations
+    free = free & (left.diagonal() > 0)
+    held = torch.where(free, 0.0, before.double())
+    inner = left[free][:, free]
+    inner = inner + RIDGE * inner.diagonal().mean() * torch.eye(len(inner), dtype=torch.float64)
+    found = before.double().clone()
+    if free.any():
+        found[free] = torch.linalg.solve(inner, right[free] - left[free] @ held)
+    return found.to(torch.float32)
