@@ -1,6 +1,7 @@
 """Results as JSON lines: one file per row, one line per (peer, setting, seed)."""
 
 import json
+import os
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -8,8 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RESULTS = Path(__file__).with_name("results")
-SEEDS = (0, 1, 2)
-PACKAGES = ("torch", "numpy", "hqq", "torchao", "constriction", "zstandard", "lilliput")
+SEEDS = tuple(int(seed) for seed in os.environ.get("BENCHMARK_SEEDS", "0 1 2").split())
+PACKAGES = (
+    *("torch", "numpy", "onnxruntime", "openvino", "hqq", "torchao", "constriction", "zstandard"),
+    "lilliput",
+)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,12 @@ WORDS = {
     "memory_bytes": ("memory, GB", 1e-9, 2),
     "unpack_seconds": ("seconds to unpack", 1, 2),
     "decibels": ("fidelity, dB", 1, 0),
+    "same_top_1": ("same top-1, %", 100, 1),
+    "floats_as": ("floats as", 1, 0),
+    "faster_batch_1": ("times faster, batch 1", 1, 2),
+    "faster_batch_8": ("batch 8", 1, 2),
+    "faster_than_float32_batch_1": ("times faster than in float32, batch 1", 1, 2),
+    "faster_than_float32_batch_8": ("than in float32, batch 8", 1, 2),
 }
 
 
@@ -54,15 +60,20 @@ def spread(values: Sequence[float], decimals: int = 3) -> str:
     return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
-def _value(record: Record, name: str) -> float | None:
+def _value(record: Record, name: str) -> float | str | None:
     value = record.errors.get(name, record.details.get(name))
-    return float(value) if isinstance(value, int | float) else None
+    if isinstance(value, int | float):
+        return float(value)
+    return value if isinstance(value, str) else None
 
 
 def _cell(group: Sequence[Record], name: str) -> str:
-    """How many were proved; of anything else the median with its spread."""
+    """How many were proved, which words there are; of anything else the median with its spread."""
     _, scale, decimals = WORDS[name]
-    values = [scale * value for record in group if (value := _value(record, name)) is not None]
+    known = [value for record in group if (value := _value(record, name)) is not None]
+    if words := sorted({value for value in known if isinstance(value, str)}):
+        return ", ".join(words)
+    values = [scale * value for value in known if isinstance(value, float)]
     if not values:
         return "–"
     if name == "proved":
@@ -87,11 +98,13 @@ def _groups(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
     return groups
 
 
-def _order(entry: tuple[tuple[str, str], list[Record]]) -> tuple[float, float]:
+def _order(entry: tuple[tuple[str, str], list[Record]]) -> tuple[float, str, float]:
+    """By the size in the setting, or else by its name; then the worst first."""
     (setting, _), group = entry
     first = next(iter(group[0].errors), None)
-    size = float(re.sub(r"[^\d.]", "", setting) or 0)
-    return -size, -median(record.errors[first] if first else 0.0 for record in group)
+    size = re.sub(r"[^\d.]", "", setting)
+    worst = -median(record.errors[first] if first else 0.0 for record in group)
+    return -float(size or 0), "" if size else setting, worst
 
 
 def main(arguments: Sequence[str]) -> None:

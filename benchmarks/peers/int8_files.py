@@ -1,14 +1,10 @@
-"""Runnable int8 files: ONNX Runtime's own quantizers, and how fast and how close a file is."""
+"""Runnable int8 files of ONNX Runtime's own quantizers."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median, quantiles
 
 import numpy as np
 import onnx
-import onnxruntime
-import torch
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -16,13 +12,9 @@ from onnxruntime.quantization import (
     quantize_dynamic,
     quantize_static,
 )
-from torch import Tensor
 
 from benchmarks.models import Inputs
-
-CALIBRATION_BATCHES = 4
-ROUNDS = 15
-Runner = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+from benchmarks.opened import arrays
 
 
 def stripped(original: Path, scratch: Path) -> Path:
@@ -34,14 +26,14 @@ def stripped(original: Path, scratch: Path) -> Path:
     return path
 
 
-def ort_dynamic(original: Path, path: Path, scratch: Path) -> None:
+def ort_dynamic(original: Path, path: Path, *, scratch: Path) -> None:
     """`quantize_dynamic`, int8 weights per channel."""
     quantize_dynamic(
         stripped(original, scratch), path, per_channel=True, weight_type=QuantType.QInt8
     )
 
 
-def ort_static(original: Path, path: Path, scratch: Path, *, batches: Sequence[Inputs]) -> None:
+def ort_static(original: Path, path: Path, *, batches: Sequence[Inputs], scratch: Path) -> None:
     """`quantize_static`: QDQ, uint8 activations by min-max, int8 weights per channel.
 
     Of a model with products that have no weight only the products with one are quantized, and the
@@ -53,7 +45,9 @@ def ort_static(original: Path, path: Path, scratch: Path, *, batches: Sequence[I
     nodes = [
         node.name
         for node in graph.node
-        if node.op_type in ("Conv", "Gemm") or (node.op_type == "MatMul" and node.input[1] in held)
+        if node.op_type in ("Conv", "Gemm")
+        or (node.op_type == "MatMul" and node.input[1] in held)
+        or (node.op_type == "Gather" and node.input[0] in held)
     ]
     convolutions = any(node.op_type == "Conv" for node in graph.node)
     quantize_static(
@@ -70,62 +64,8 @@ def ort_static(original: Path, path: Path, scratch: Path, *, batches: Sequence[I
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, batches: Sequence[Inputs]) -> None:
-        self.left = iter(batches[:CALIBRATION_BATCHES])
+        self.left = iter(batches)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         batch = next(self.left, None)
         return None if batch is None else arrays(batch)
-
-
-def arrays(batch: Inputs) -> dict[str, np.ndarray]:
-    """A batch as NumPy."""
-    return {name: value.numpy() for name, value in batch.items()}
-
-
-def in_onnxruntime(path: Path, threads: int = 1) -> Runner:
-    """The file in ONNX Runtime's default session, its first output."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda inputs: np.asarray(session.run(None, dict(inputs))[0])
-
-
-def in_openvino(path: Path, threads: int = 1) -> Runner:
-    """The file in OpenVINO, floats as float32, its first output."""
-    import openvino
-
-    settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    request = compiled.create_infer_request()
-    return lambda inputs: np.asarray(request.infer(dict(inputs))[0]).copy()
-
-
-RUNTIMES: dict[str, Callable[[Path], Runner]] = {
-    "onnxruntime": in_onnxruntime,
-    "openvino": in_openvino,
-}
-
-
-def answers(run: Runner, batches: Sequence[Inputs]) -> Tensor:
-    """First outputs on all batches, (N, k)."""
-    return torch.cat([torch.from_numpy(run(arrays(batch))) for batch in batches])
-
-
-def speedups(before: Runner, after: Runner, batch: Inputs) -> tuple[float, float, float]:
-    """How many times faster, in turns on one batch: median and quartiles of the rounds' ratios."""
-    inputs = arrays(batch)
-    for run in (before, after):
-        run(inputs)
-    ratios = list(_ratios(before, after, inputs))
-    low, _, high = quantiles(ratios, n=4)
-    return median(ratios), low, high
-
-
-def _ratios(before: Runner, after: Runner, inputs: Mapping[str, np.ndarray]) -> Iterator[float]:
-    for _ in range(ROUNDS):
-        times = []
-        for run in (before, after):
-            started = time.perf_counter()
-            run(inputs)
-            times.append(time.perf_counter() - started)
-        yield times[0] / times[1]

@@ -1,57 +1,104 @@
-"""Int8 files of ours and of ONNX Runtime's quantizers: errors and speed in two runtimes."""
+"""Int8 files of ours, ONNX Runtime's quantizers' and NNCF's: errors and speed in two runtimes.
+
+All files of a seed are made from the same calibration inputs, and timed in turns with the original.
+"""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from os import sched_getaffinity
 from pathlib import Path
 
 from benchmarks.models import Inputs, Subject, load, outputs
-from benchmarks.peers.int8_files import (
+from benchmarks.opened import (
     RUNTIMES,
+    Opened,
     answers,
-    ort_dynamic,
-    ort_static,
-    speedups,
+    in_openvino_float32,
+    seconds_in_turns,
+    times_faster,
 )
+from benchmarks.peers.int8_files import ort_dynamic, ort_static
+from benchmarks.peers.nncf_files import nncf_file
 from benchmarks.record import SEEDS, Record, versions
-from benchmarks.rows.ours import prepared, profiled
+from benchmarks.rows.ours import examples, prepared, profiled
 from lilliput.model.hashes import model_hash
 from lilliput.records import Plan
 from lilliput.runs import Run
 from lilliput.techniques import QuantizeDynamic, QuantizeRound, QuantizeStatic, Technique
 
 BATCHES = (1, 8)
+THREADS = (1, 2)
+ORIGINAL, FLOAT32 = "original", "original in float32"
+OURS = {technique.name: technique for technique in (QuantizeStatic(), QuantizeDynamic())}
+PRESETS = ("performance", "mixed")  # of NNCF
+ONNX_PEERS = (ORIGINAL, *OURS, "ort_static", "ort_dynamic")
+PEERS = {
+    "onnxruntime": ONNX_PEERS,
+    "openvino": (*ONNX_PEERS, *(f"nncf_{preset}" for preset in PRESETS)),
+}
 Done = frozenset[tuple[str, str, int]]
 
 
 def measure(row: str, subject_name: str, done: Done) -> Iterator[Record]:
-    """One record per file and runtime; all files of a seed are made from one calibration."""
+    """One record per file and runtime; a runtime that is not done is measured whole."""
     for seed in SEEDS:
-        peers = ("quantize_static", "quantize_dynamic", "ort_static", "ort_dynamic")
-        if all((peer, runtime, seed) in done for peer in peers for runtime in RUNTIMES):
+        left = {
+            runtime: peers
+            for runtime, peers in PEERS.items()
+            if any((peer, runtime, seed) not in done for peer in peers)
+        }
+        if not left:
             continue
         subject = load(subject_name, seed)
+        reference = outputs(subject.model, subject.test)
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch)
-            run = prepared(subject, seed, folder)
-            for peer, path in _files(run, subject, folder):
-                yield from _measured(row, subject, run.original, path, peer=peer, seed=seed)
+            files = _files(subject, seed, Path(scratch))
+            for runtime, peers in left.items():
+                chosen = {peer: files[peer] for peer in peers}
+                details = _details(runtime, chosen, subject)
+                for peer, path in chosen.items():
+                    opened = RUNTIMES[runtime](path, 1)
+                    size = _bytes(path)
+                    yield Record(
+                        row=row,
+                        subject=subject.name,
+                        peer=peer,
+                        setting=runtime,
+                        seed=seed,
+                        bytes=size,
+                        share=size / _bytes(files[ORIGINAL]),
+                        errors=subject.errors(reference, answers(opened, subject.test)),
+                        details={"floats_as": opened.floats_as, **details[peer]},
+                        versions=versions(),
+                    )
 
 
-def _files(run: Run, subject: Subject, folder: Path) -> Iterator[tuple[str, Path]]:
+def _files(subject: Subject, seed: int, folder: Path) -> dict[str, Path]:
+    run = prepared(subject, seed, folder)
     trials = profiled(run)
-    for technique in (QuantizeStatic(), QuantizeDynamic()):
-        path = folder / f"{technique.name}.onnx"
-        run.form.write(trials.encodings(_plan(run, technique)), path)
-        yield technique.name, path
-    makers: dict[str, Callable[[Path, Path, Path], None]] = {
-        "ort_static": partial(ort_static, batches=subject.calibration),
-        "ort_dynamic": ort_dynamic,
+    found = {ORIGINAL: run.original}
+    for name, technique in OURS.items():
+        found[name] = folder / f"{name}.onnx"
+        run.form.write(trials.encodings(_plan(run, technique)), found[name])
+    makers: dict[str, Callable[[Path, Path], None]] = {
+        "ort_static": partial(ort_static, batches=subject.calibration, scratch=folder),
+        "ort_dynamic": partial(ort_dynamic, scratch=folder),
     }
-    for peer, make in makers.items():
-        path = folder / f"{peer}.onnx"
-        make(run.original, path, folder)
-        yield peer, path
+    for name, make in makers.items():
+        found[name] = folder / f"{name}.onnx"
+        make(run.original, found[name])
+    for preset in PRESETS:
+        name = f"nncf_{preset}"
+        found[name] = folder / f"{name}.xml"
+        nncf_file(
+            run.original,
+            found[name],
+            examples=examples(subject.calibration),
+            preset=preset,
+            transformer="attention_mask" in subject.calibration[0],
+        )
+    return found
 
 
 def _plan(run: Run, technique: Technique) -> Plan:
@@ -64,29 +111,46 @@ def _plan(run: Run, technique: Technique) -> Plan:
     return Plan(model_hash=model_hash(run.task.model), steps=tuple(steps))
 
 
-def _measured(
-    row: str, subject: Subject, original: Path, path: Path, *, peer: str, seed: int
-) -> Iterator[Record]:
-    reference = outputs(subject.model, subject.test)
-    for runtime, opened in RUNTIMES.items():
-        before, after = opened(original), opened(path)
-        details: dict[str, object] = {"runtime": runtime, "threads": 1}
+def _bytes(path: Path) -> int:
+    """Of the file, and of the weights that OpenVINO's own format keeps beside it."""
+    weights = path.with_suffix(".bin")
+    return path.stat().st_size + (weights.stat().st_size if path.suffix == ".xml" else 0)
+
+
+def _details(
+    runtime: str, files: Mapping[str, Path], subject: Subject
+) -> dict[str, dict[str, object]]:
+    """Per file how many times faster than the original in that runtime, and than it in float32.
+
+    Two threads are timed where the process may use two processors.
+    """
+    found: dict[str, dict[str, object]] = {peer: {} for peer in files}
+    for threads in THREADS[: len(sched_getaffinity(0))]:
+        opened = {peer: RUNTIMES[runtime](path, threads) for peer, path in files.items()}
+        if runtime == "openvino":
+            opened[FLOAT32] = in_openvino_float32(files[ORIGINAL], threads)
         for size in BATCHES:
-            middle, low, high = speedups(before, after, _some(subject.test, size))
-            details[f"faster_batch_{size}"] = round(middle, 2)
-            details[f"quartiles_batch_{size}"] = [round(low, 2), round(high, 2)]
-        yield Record(
-            row=row,
-            subject=subject.name,
-            peer=peer,
-            setting=runtime,
-            seed=seed,
-            bytes=path.stat().st_size,
-            share=path.stat().st_size / original.stat().st_size,
-            errors=subject.errors(reference, answers(after, subject.test)),
-            details=details,
-            versions=versions(),
-        )
+            where = f"batch_{size}" if threads == 1 else f"batch_{size}_threads_{threads}"
+            for peer, ratios in _faster(opened, _some(subject.test, size), where).items():
+                if peer in found:
+                    found[peer].update(ratios)
+    return found
+
+
+def _faster(
+    opened: Mapping[str, Opened], batch: Inputs, where: str
+) -> dict[str, dict[str, object]]:
+    """Ratios with their quartiles, and milliseconds, by file."""
+    seconds = seconds_in_turns(opened, batch)
+    found: dict[str, dict[str, object]] = {}
+    for peer, after in seconds.items():
+        found[peer] = {f"milliseconds_{where}": round(1000 * sorted(after)[len(after) // 2], 3)}
+        for name, before in (("faster", ORIGINAL), ("faster_than_float32", FLOAT32)):
+            if before in seconds:
+                middle, *quartiles = times_faster(seconds[before], after)
+                found[peer][f"{name}_{where}"] = round(middle, 2)
+                found[peer][f"quartiles_{name}_{where}"] = [round(each, 2) for each in quartiles]
+    return found
 
 
 def _some(batches: tuple[Inputs, ...], size: int) -> Inputs:

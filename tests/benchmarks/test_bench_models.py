@@ -2,6 +2,7 @@ import pytest
 import torch
 from benchmarks.models import Subject, damage, divergence, outputs, relative_error
 from benchmarks.models.photos import PhotosMissingError, centre, crops, shuffled
+from benchmarks.models.resnet import untrained
 from PIL import Image
 from torch import nn
 
@@ -45,3 +46,16 @@ def test_crops_are_squares_of_the_photo():
 def test_missing_photos_name_the_packages():
     with pytest.raises(PhotosMissingError, match="apt-get install mate-backgrounds"):
         shuffled(0, 10_000)
+
+
+def test_the_untrained_network_is_the_same_every_time_and_scaled():
+    photos = 255 * torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    model, again = untrained(photos), untrained(photos)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
+    assert sum(p.numel() for p in model.parameters()) == 11_689_512  # torchvision's resnet18
+    with torch.inference_mode():
+        hidden = model.norm(model.conv((photos - 127) / 128))
+    assert hidden.mean().abs() < 0.05 and 0.9 < hidden.std() < 1.1
+    assert not model.training

@@ -52,3 +52,18 @@ def test_details_are_columns_where_anybody_has_them(tmp_path):
         "| 9.0% | ours | 9.00 | 0.60 (0.40 to 1.20) | 201 (200 to 202) | 2 of 3 | – |",
         "| 6.5% | bare | 9.00 | – | – | – | 61 |",
     ]
+
+
+def test_settings_without_a_number_keep_together_and_words_are_shown(tmp_path):
+    for setting, floats in {"openvino": "bfloat16", "onnxruntime": "float32"}.items():
+        for peer, error in {"good": 0.1, "bad": 0.2}.items():
+            details = {"floats_as": floats, "faster_batch_1": 1.5}
+            errors = {"same_top_1": 1 - error}
+            append(Record("row", "net", peer, setting, 0, 100, 0.25, errors, details), tmp_path)
+    filled = rewrite("<!-- benchmarks:row -->\n<!-- /benchmarks -->\n", tmp_path)
+    lines = filled.splitlines()[1:-1]
+    assert lines[0].endswith("| same top-1, % | floats as | times faster, batch 1 |")
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| onnxruntime"] * 2 + [
+        "| openvino"
+    ] * 2
+    assert lines[-1] == "| openvino | bad | 25.00 | 80.0 | bfloat16 | 1.50 |"
