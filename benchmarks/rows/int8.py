@@ -51,27 +51,32 @@ def measure(row: str, subject_name: str, done: Done) -> Iterator[Record]:
         if not left:
             continue
         subject = load(subject_name, seed)
-        reference = outputs(subject.model, subject.test)
         with tempfile.TemporaryDirectory() as scratch:
             files = _files(subject, seed, Path(scratch))
             for runtime, peers in left.items():
                 chosen = {peer: files[peer] for peer in peers}
-                details = _details(runtime, chosen, subject)
-                for peer, path in chosen.items():
-                    opened = RUNTIMES[runtime](path, 1)
-                    size = _bytes(path)
-                    yield Record(
-                        row=row,
-                        subject=subject.name,
-                        peer=peer,
-                        setting=runtime,
-                        seed=seed,
-                        bytes=size,
-                        share=size / _bytes(files[ORIGINAL]),
-                        errors=subject.errors(reference, answers(opened, subject.test)),
-                        details={"floats_as": opened.floats_as, **details[peer]},
-                        versions=versions(),
-                    )
+                yield from _measured(row, subject, chosen, runtime=runtime, seed=seed)
+
+
+def _measured(
+    row: str, subject: Subject, files: Mapping[str, Path], *, runtime: str, seed: int
+) -> Iterator[Record]:
+    reference = outputs(subject.model, subject.test)
+    speeds = _speeds(runtime, files, subject)
+    for peer, path in files.items():
+        opened = RUNTIMES[runtime](path, 1)
+        yield Record(
+            row=row,
+            subject=subject.name,
+            peer=peer,
+            setting=runtime,
+            seed=seed,
+            bytes=_bytes(path),
+            share=_bytes(path) / _bytes(files[ORIGINAL]),
+            errors=subject.errors(reference, answers(opened, subject.test)),
+            details={"floats_as": opened.floats_as, **speeds[peer]},
+            versions=versions(),
+        )
 
 
 def _files(subject: Subject, seed: int, folder: Path) -> dict[str, Path]:
@@ -117,7 +122,7 @@ def _bytes(path: Path) -> int:
     return path.stat().st_size + (weights.stat().st_size if path.suffix == ".xml" else 0)
 
 
-def _details(
+def _speeds(
     runtime: str, files: Mapping[str, Path], subject: Subject
 ) -> dict[str, dict[str, object]]:
     """Per file how many times faster than the original in that runtime, and than it in float32.
