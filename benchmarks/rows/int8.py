@@ -27,8 +27,7 @@ from lilliput.records import Plan
 from lilliput.runs import Run
 from lilliput.techniques import QuantizeDynamic, QuantizeRound, QuantizeStatic, Technique
 
-BATCHES = (1, 8)
-THREADS = (1, 2)
+BATCHES = {1: (1, 8), 2: (1,)}  # by threads
 ORIGINAL, FLOAT32 = "original", "original in float32"
 OURS = {technique.name: technique for technique in (QuantizeStatic(), QuantizeDynamic())}
 PRESETS = ("performance", "mixed")  # of NNCF
@@ -130,11 +129,11 @@ def _speeds(
     Two threads are timed where the process may use two processors.
     """
     found: dict[str, dict[str, object]] = {peer: {} for peer in files}
-    for threads in THREADS[: len(sched_getaffinity(0))]:
+    for threads in [each for each in BATCHES if each <= len(sched_getaffinity(0))]:
         opened = {peer: RUNTIMES[runtime](path, threads) for peer, path in files.items()}
         if runtime == "openvino":
             opened[FLOAT32] = in_openvino_float32(files[ORIGINAL], threads)
-        for size in BATCHES:
+        for size in BATCHES[threads]:
             where = f"batch_{size}" if threads == 1 else f"batch_{size}_threads_{threads}"
             for peer, ratios in _faster(opened, _some(subject.test, size), where).items():
                 if peer in found:
