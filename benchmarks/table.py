@@ -18,6 +18,7 @@ FILES = ("README.md", "docs/benchmarks.md")
 BLOCK = re.compile(r"(<!-- benchmarks:([\w ]+?) -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
 # What is shown of a record's errors and details: name -> (heading, scale, decimals).
 WORDS = {
+    "perplexity": ("perplexity", 1, 2),
     "relative": ("relative error", 1, 3),
     "kl": ("KL", 1, 3),
     "root_kl": ("√KL", 1, 3),
@@ -27,6 +28,7 @@ WORDS = {
     "proved": ("proved", 1, 0),
     "bits_above_bound": ("bits above the bound", 1, 3),
     "seconds": ("seconds", 1, 0),
+    "processor_seconds": ("processor seconds", 1, 0),
     "memory_bytes": ("memory, GB", 1e-9, 2),
     "unpack_seconds": ("seconds to unpack", 1, 2),
     "decibels": ("fidelity, dB", 1, 0),

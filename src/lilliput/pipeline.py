@@ -30,12 +30,13 @@ from lilliput.stages.forecast import Claim, forecast
 from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
 from lilliput.stages.measure import measure, typical_batch
 from lilliput.stages.option_table import OptionTable
-from lilliput.stages.profile import profile
+from lilliput.stages.profile import observed, probed
 from lilliput.stages.recentre import Recentring
 from lilliput.stages.report import report
 from lilliput.stages.unfactor import must_be_faster, unfactored
 from lilliput.stages.verify import verify_answers
 from lilliput.task import Task
+from lilliput.techniques import from_step
 from lilliput.trials import Trials
 
 FIDELITY_EXAMPLES = 64
@@ -116,7 +117,7 @@ def apply_plan(
     ):
         run = prepare(task, budget, settings, Path(scratch))
         _tell_forecast(run, out)
-        known = run.clock("profile", lambda: _profile(run))
+        known = run.clock("profile", lambda: _profile(run, plan))
         trials = _trials(run, known)
         run, given = _faster(run, trials, Planned(plan))
         run.clock("apply", lambda: trials.encodings(given.plan))
@@ -133,15 +134,19 @@ def _tell_forecast(run: Run, out: Path) -> None:
         run.settings.said(f"Forecast: {line}")
 
 
-def _profile(run: Run) -> Profile:
-    return profile(
+def _profile(run: Run, given: Plan | None = None) -> Profile:
+    """Everything; for a plan that is given, sensitivities only where its steps compare sites."""
+    told = run.settings.progress
+    known = observed(
         run.task,
         run.captured,
-        run.split,
+        split=run.split,
         folding=run.form.folding,
         seed=run.settings.seed,
-        progress=run.settings.progress,
+        progress=told,
     )
+    every = given is None or any(from_step(step).joint for step in given.steps)
+    return probed(run.task, known, split=run.split, every=every, progress=told)
 
 
 def _trials(run: Run, known: Profile) -> Trials:

@@ -14,7 +14,16 @@ from lilliput.model.capture import capture
 from lilliput.model.hashes import model_hash, state_hash
 from lilliput.stages import profile as stage
 from lilliput.stages.plan import Targets, Trial, plan
-from lilliput.stages.profile import PROBE, PROBE_EXAMPLES, profile
+from lilliput.stages.profile import (
+    FEWEST_SEQUENCES,
+    PROBE,
+    PROBE_EXAMPLES,
+    answers_each,
+    observed,
+    probe_count,
+    probed,
+    profile,
+)
 from lilliput.task import Split, Task
 
 
@@ -179,3 +188,36 @@ def test_one_vote_holds_for_all_sites_of_a_kind(task, monkeypatch, pays, voters)
     found = profiled(task).sites.values()
     assert all(site.sensitivity > 0 for site in found)
     assert [site.output is not None for site in found] == [pays] * 4
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_without_sensitivities_the_metric_of_every_site_is_the_same(task, monkeypatch, pays):
+    """Only the sites that vote are probed, and none has a sensitivity that it might not have."""
+    monkeypatch.setattr(stage, "VOTERS", 1)
+    monkeypatch.setattr(stage, "_row_sides_pay", lambda tried: pays)
+    tried, told, real = [], [], stage._try
+    monkeypatch.setattr(stage, "_try", lambda *given: tried.append(given[1]) or real(*given))
+    captured, split = capture(task.model, task.sample(2)), task.split(0)
+    start = observed(task, captured, split=split)
+    found = probed(
+        task, start, split=split, every=False, progress=lambda *step: told.append(step[0])
+    )
+    assert len(tried) == 2 and set(told) == {"compare"}
+    whole = profiled(task)
+    assert len(tried) == 2 + 2 + 3 and found.sites.keys() == whole.sites.keys()
+    for name, site in whole.sites.items():
+        again = found.sites[name]
+        assert again.sensitivity is None and site.sensitivity > 0
+        assert torch.equal(again.second, site.second) and torch.equal(again.weights, site.weights)
+        assert (again.output is not None) == (site.output is not None) == pays
+        assert not pays or torch.equal(again.output, site.output)
+
+
+def test_examples_with_many_answers_need_fewer_probes_where_the_model_is_dear():
+    fewest, most = PROBE_EXAMPLES
+    assert probe_count(1e15, 200) == probe_count(1e15, 200, answers=1) == fewest
+    assert probe_count(1e15, 200, answers=2) == fewest // 2
+    assert probe_count(1e15, 200, answers=128) == FEWEST_SEQUENCES
+    assert probe_count(1.0, 200, answers=128) == probe_count(1.0, 200) == most
+    assert answers_each(torch.zeros(3, 10)) == answers_each(torch.zeros(3)) == 1
+    assert answers_each(torch.zeros(3, 128, 10)) == 128

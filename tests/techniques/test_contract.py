@@ -86,8 +86,20 @@ def test_only_what_is_named_changes_and_each_by_itself(kind, profile):
         alone = kind().apply(profile, (name,))
         assert alone.keys() == {name} & together.keys()
         same = all(bytes_of(alone[n]) == bytes_of(together[n]) for n in alone)
-        assert same or kind.joint, name
+        assert same or kind().joint, name
     assert kind().apply(profile, ()) == {}
+
+
+def test_only_a_joint_technique_asks_what_sites_are_worth(kind, profile):
+    """Otherwise a plan could not be replayed without probing."""
+    assert kind().joint or "together" not in kind.model_fields or kind(together=True).joint
+    if kind().joint:
+        return
+    sites = {n: dataclasses.replace(s, sensitivity=None) for n, s in profile.sites.items()}
+    unprobed, where = dataclasses.replace(profile, sites=sites), names(kind, profile)
+    known, unknown = kind().apply(profile, where), kind().apply(unprobed, where)
+    assert known.keys() == unknown.keys()
+    assert all(bytes_of(known[n]) == bytes_of(unknown[n]) for n in known)
 
 
 def test_options_run_from_mild_to_coarse(kind, profile):

@@ -12,7 +12,7 @@ from lilliput.metrics import Metric
 from lilliput.model.capture import Capture
 from lilliput.model.gradients import whole_sides
 from lilliput.power import examples_needed, proof_power, smallest_provable_drop
-from lilliput.stages.profile import VOTERS, probe_count
+from lilliput.stages.profile import VOTERS, answers_each, probe_count
 from lilliput.task import Split, Task, evaluating
 
 PROBED = 64  # examples per probe
@@ -77,10 +77,10 @@ def _seconds(task: Task, captured: Capture, split: Split) -> float:
     with evaluating(task.model) as model:
         started = time.perf_counter()
         for batch in task.batches(subset, 32):
-            task.run(model, batch.inputs)
+            output = task.predict(model, batch.inputs)
         each = (time.perf_counter() - started) / len(subset)
     probes = (len(captured.sites) + VOTERS) * probe_count(
-        sum(captured.macs.values()), len(captured.sites)
+        sum(captured.macs.values()), len(captured.sites), answers=answers_each(output)
     )
     examples = 4 * len(split.calibration) + probes + 2 * len(split.proof)
     return seconds + each * examples

@@ -24,6 +24,7 @@ from lilliput.tensor.divergence import divergence
 
 PROBE = QuantizeFeedback(step=0.3)  # small: the currency is linear there
 PROBE_EXAMPLES = (8, 64)
+FEWEST_SEQUENCES = 2  # where an example has many answers, such as tokens
 PROBE_MACS = 1.5e11  # multiply-adds that all probes together may take
 VOTERS = 24  # sites of a kind that say whether whole row sides pay
 GAIN_NOISE = 0.5  # deviation of one site's gain, log2 of the output's loss (EfficientNet-Lite0)
@@ -56,6 +57,23 @@ def profile(
     Raises:
         TaskError: NaN or infinity in the model's outputs or inside it.
     """
+    known = observed(task, capture, split=split, folding=folding, seed=seed, progress=progress)
+    return probed(task, known, split=split, progress=progress)
+
+
+def observed(
+    task: Task,
+    capture: Capture,
+    *,
+    split: Split,
+    folding: Folding = NO_FOLDING,
+    seed: int = 0,
+    progress: Progress = unseen,
+) -> Profile:
+    """The first half: statistics of every site, nothing probed.
+
+    Args and errors: as for `profile`.
+    """
     moments = _moments(task, capture, split, seed, progress) if split.calibration else {}
     shared: dict[int, Tensor] = {}
     sites = {
@@ -69,16 +87,34 @@ def profile(
         for name, site in capture.sites.items()
     }
     warnings = [small_sample(name, found) for name, found in moments.items()]
-    known = Profile(
+    return Profile(
         capture.model_hash,
         sites,
         _floats(task, folding),
         _grouped(warnings) + tuple(capture.warnings),
     )
+
+
+def probed(
+    task: Task, known: Profile, *, split: Split, every: bool = True, progress: Progress = unseen
+) -> Profile:
+    """The second half: whole row sides only where they pay, and what each site is worth.
+
+    Args:
+        task: What must keep working; its model is not changed.
+        known: From `observed`.
+        split: Which examples may steer.
+        every: Probe every site. Otherwise just those that say whether row sides pay are, and no
+            site has a sensitivity: all that a plan needs in which no technique is `joint`.
+        progress: Told the stage, steps done and steps in all.
+
+    Raises:
+        TaskError: NaN or infinity in the model's outputs.
+    """
     probes = split.search or split.calibration
     if not probes:
-        return replace(known, sites={n: _unprobed(known, s) for n, s in sites.items()})
-    return replace(known, sites=_probe(task, known, probes, progress))
+        return replace(known, sites={n: _unprobed(known, s) for n, s in known.sites.items()})
+    return replace(known, sites=_probe(task, known, probes, every=every, progress=progress))
 
 
 def _moments(
@@ -128,11 +164,13 @@ def _unprobed(known: Profile, site: SiteProfile) -> SiteProfile:
 
 
 def _probe(
-    task: Task, known: Profile, subset: Sequence[int], progress: Progress
+    task: Task, known: Profile, subset: Sequence[int], *, every: bool, progress: Progress
 ) -> dict[str, SiteProfile]:
     """Perturbs one site after the other and measures how far the model's output moves."""
     macs = sum(site.macs or 0 for site in known.sites.values())
-    count = probe_count(macs, len(known.sites))
+    first = next(iter(task.batches(subset[:1], 1))).inputs
+    answers = answers_each(answer(task, first, replaced={}))
+    count = probe_count(macs, len(known.sites), answers=answers)
     batches = [b.inputs for b in task.batches(subset[:count], BATCH)]
     reference = [answer(task, inputs, replaced={}) for inputs in batches]
     classes = is_class_scores(reference[0])
@@ -147,12 +185,14 @@ def _probe(
         ]
         return float(sum(parts)) / sum(len(wanted) for wanted in reference)
 
-    chosen, probed = _with_row_sides(known, moves, progress)
+    chosen, tried = _with_row_sides(known, moves, progress)
+    if not every:
+        return {n: replace(tried.get(n, site), sensitivity=None) for n, site in chosen.items()}
     for done, (name, site) in enumerate(chosen.items()):
         progress("probe", done, len(chosen))
-        if name not in probed:
-            probed[name] = _try(known, site, partial(moves, name)).site
-    return {name: probed[name] for name in known.sites}
+        if name not in tried:
+            tried[name] = _try(known, site, partial(moves, name)).site
+    return {name: tried[name] for name in known.sites}
 
 
 def _with_row_sides(
@@ -216,13 +256,20 @@ def _bits_per_weight(encoding: Encoding) -> float:
     return estimate_bits(encoding.codes.numpy()) / max(1, encoding.codes.numel())
 
 
-def probe_count(macs: float, sites: int) -> int:
+def probe_count(macs: float, sites: int, *, answers: int = 1) -> int:
     """Examples per probe: fewer for a model that is dear to run, so that profiling stays quick.
 
     Args:
         macs: Multiply-adds of one example.
         sites: How many are probed.
+        answers: Of one example, e.g. tokens: many of them make up for few examples.
     """
     fewest, most = PROBE_EXAMPLES
+    fewest = min(fewest, max(FEWEST_SEQUENCES, math.ceil(fewest / answers)))
     each = macs * max(1, sites)
     return most if not each else int(min(most, max(fewest, PROBE_MACS / each)))
+
+
+def answers_each(output: Tensor) -> int:
+    """How many answers an example has, e.g. one per token, given an output (N, ..., classes)."""
+    return max(1, math.prod(output.shape[1:-1]))

@@ -42,11 +42,19 @@ class Technique(Protocol):
     source: ClassVar[str]
     summary: ClassVar[str]
     takes_any: ClassVar[bool]  # also parameters that are no sites
-    joint: ClassVar[bool]  # what becomes of a site depends on the others named with it
     serves: ClassVar[
         frozenset[LimitName] | None
     ]  # limits it is a candidate for; None: its family's
     follows: ClassVar[tuple[type[Encoding], ...]]  # what an earlier step may have made
+
+    @property
+    def joint(self) -> bool:
+        """Whether what becomes of a site depends on the others named with it.
+
+        Only then may `apply` ask for sensitivities: they say what sites are worth against each
+        other, and a plan without such a step is replayed without probing for them.
+        """
+        ...
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Strengths at which it could be applied to one site, mildest first."""

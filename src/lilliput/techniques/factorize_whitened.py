@@ -32,6 +32,11 @@ class FactorizeWhitened(Fields):
     rank: int = RANK
     together: bool = False
 
+    @property
+    def joint(self) -> bool:
+        """Where sites share an amount."""
+        return self.together
+
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Growing amounts; none for a site that no product can replace."""
         return matrix_options(profile, where=where, solve=lambda name: self._solve(profile, name))

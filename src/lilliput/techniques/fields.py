@@ -22,9 +22,13 @@ class Fields(BaseModel):
     source: ClassVar[str]
     summary: ClassVar[str]
     takes_any: ClassVar[bool] = False
-    joint: ClassVar[bool] = False  # what becomes of a site depends on the others named with it
     serves: ClassVar[frozenset[LimitName] | None] = None  # see `stages.option_table.SERVES`
     follows: ClassVar[tuple[type[Encoding], ...]] = ()
+
+    @property
+    def joint(self) -> bool:
+        """Each site becomes what it becomes by itself."""
+        return False
 
     @classmethod
     def described(cls) -> dict[str, Any]:

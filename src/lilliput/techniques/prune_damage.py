@@ -35,6 +35,11 @@ class PruneDamage(Fields):
     together: bool = False
     refit: bool = False
 
+    @property
+    def joint(self) -> bool:
+        """Where sites share an amount."""
+        return self.together
+
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Growing amounts; an N:M pattern has one."""
         return amounts(self, profile, where=where)

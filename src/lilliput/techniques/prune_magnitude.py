@@ -31,6 +31,11 @@ class PruneMagnitude(Fields):
     together: bool = False
     refit: bool = False
 
+    @property
+    def joint(self) -> bool:
+        """Where sites share an amount."""
+        return self.together
+
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Growing amounts; a N:M pattern has one."""
         return amounts(self, profile, where=where)

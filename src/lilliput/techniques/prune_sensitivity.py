@@ -43,12 +43,15 @@ class PruneSensitivity(Fields):
     )
     summary: ClassVar[str] = "more from sites whose loss the output feels less"
 
-    joint: ClassVar[bool] = True
-
     amount: float = AMOUNT
     pattern: Shape = "any"
     refit: bool = True
     swaps: int = Field(8, ge=0, le=64, json_schema_extra={"unit": "rounds"})
+
+    @property
+    def joint(self) -> bool:
+        """Sites share an amount."""
+        return True
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Growing amounts; an N:M pattern has one."""

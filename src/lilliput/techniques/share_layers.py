@@ -34,10 +34,14 @@ class ShareLayers(Fields):
     family: ClassVar[Family] = "share"
     source: ClassVar[str] = "Lan et al. 2020, arXiv 1909.11942, here after training"
     summary: ClassVar[str] = "one weight for layers that are nearly equal"
-    joint: ClassVar[bool] = True
 
     amount: float = Field(0.5, ge=0, lt=1, json_schema_extra={"unit": "share removed"})
     most: float = Field(0.01, ge=0, le=1, json_schema_extra={"unit": "share of the loss"})
+
+    @property
+    def joint(self) -> bool:
+        """Sites share an amount."""
+        return True
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """One: tied to the site that it loses least with; none where no other has its shape."""

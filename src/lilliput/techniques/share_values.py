@@ -45,6 +45,11 @@ class ShareValues(Fields):
     scaled: bool = True
     together: bool = False
 
+    @property
+    def joint(self) -> bool:
+        """Where sites share their values."""
+        return self.together
+
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Fewer and fewer values."""
         known, weight = profile.sites[where], profile.matrix(where)
@@ -84,7 +89,8 @@ class ShareValues(Fields):
     def _part(self, profile: Profile, name: str, before: Encoding | None) -> Part:
         known, weight = profile.sites[name], profile.matrix(name)
         sizes = _half_sizes(weight) if self.scaled else torch.ones(len(weight))
-        worth = (known.sensitivity or 1.0) * sizes.square() * known.weights
+        among = (known.sensitivity or 1.0) if self.together else 1.0
+        worth = among * sizes.square() * known.weights
         costs = torch.ones(1, 1)
         if self.method != "plain":
             inputs = by_group(
