@@ -13,14 +13,12 @@ from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.groups import by_group
-from lilliput.techniques.sharing import Part, Shared, fitted
+from lilliput.techniques.sharing import Part, Shared
 from lilliput.tensor.codebooks import centres
 
 COUNTS = (256, 128, 64, 32, 16, 8, 4, 2)
 VALUE_BYTES = 4
 SAMPLE = 2_000_000  # weights that place the values; evenly spread
-FITS = 1  # times that values are fitted to the indices, and indices found anew
-MOST_FITTED = 32  # values; with more, a fit takes long and gains next to nothing
 
 
 class ShareValues(Fields):
@@ -57,7 +55,7 @@ class ShareValues(Fields):
         found: list[Option] = []
         for count in COUNTS:
             shared = self.model_copy(update={"values": count})._shared([part])
-            book = shared.codebook(known.site, part, 0)
+            book = shared.codebook(known.site, part=part, place=0)
             damage = known.damage(weight, known.site.matrix(book.decode()))
             sides = VALUE_BYTES * (count + self.scaled * known.site.rows)
             worst = found[-1].damage if found else 0.0
@@ -83,7 +81,7 @@ class ShareValues(Fields):
             parts = [self._part(profile, name, made.get(name)) for name in members]
             shared = self._shared(parts)
             for place, (name, part) in enumerate(zip(members, parts, strict=True)):
-                found[name] = shared.codebook(profile.sites[name].site, part, place)
+                found[name] = shared.codebook(profile.sites[name].site, part=part, place=place)
         return found
 
     def _part(self, profile: Profile, name: str, before: Encoding | None) -> Part:
@@ -105,8 +103,8 @@ class ShareValues(Fields):
             sizes=sizes,
             costs=costs.expand(weight.shape),
             kept=kept,
-            worth=worth,
             second=profile.column_side(name),
+            rows=profile.row_factor(name),
         )
 
     def _shared(self, parts: Sequence[Part]) -> Shared:
@@ -115,14 +113,7 @@ class ShareValues(Fields):
         if self.method != "compensated":
             return Shared(book, [part.nearest(book) for part in parts])
         ordered = [part.ordered() for part in parts]
-        shared = Shared(book, [part.fed(book) for part in ordered])
-        for _ in range(FITS if self.values <= MOST_FITTED else 0):
-            book = fitted(ordered, shared).values
-            shared = Shared(book, [part.fed(book) for part in ordered])
-        if self.values <= MOST_FITTED:
-            shared = fitted(ordered, shared)
-        indices = zip(ordered, shared.indices, strict=True)
-        return Shared(shared.values, [part.back(found) for part, found in indices])
+        return Shared(book, [part.back(part.fed(book)) for part in ordered])
 
     def _centres(self, parts: Sequence[Part]) -> Tensor:
         """(values,) rising; zero is one of them where something was removed."""

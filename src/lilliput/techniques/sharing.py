@@ -1,7 +1,6 @@
 """A site on its way to shared values: what its weights are worth, and which value each takes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,7 +8,8 @@ from torch import Tensor
 from lilliput.model.encodings import Codebook
 from lilliput.model.sites import Site
 from lilliput.techniques.groups import by_group
-from lilliput.tensor.codebooks import feedback_indices, nearest, solved_values, value_equations
+from lilliput.tensor.codebooks import feedback_indices, nearest
+from lilliput.tensor.feedback import RowFactor
 from lilliput.tensor.second_order import inverse_factor
 
 
@@ -22,16 +22,16 @@ class Part:
         sizes: (rows,).
         costs: (rows, columns) what a squared error of a scaled weight costs by itself.
         kept: (rows, columns) bool, False where an earlier step removed; None where none did.
-        worth: (rows,) what a squared error of a scaled row counts.
         second: Column side H, (groups, columns, columns).
+        rows: Where errors go from row to row of the weight; None without a whole row side.
     """
 
     scaled: Tensor
     sizes: Tensor
     costs: Tensor
     kept: Tensor | None
-    worth: Tensor
     second: Tensor
+    rows: RowFactor | None
 
     def chosen(self, matrix: Tensor) -> Tensor:
         """Its entries that are kept, flat."""
@@ -51,8 +51,15 @@ class Part:
         )
         kept = None if self.kept is None else _moved(self.kept, orders)
         return Ordered(
-            _moved(self.scaled, orders), kept, self.worth, second, inverse_factor(second), orders
+            _moved(self.scaled, orders), kept, inverse_factor(second), orders, self._rows()
         )
+
+    def _rows(self) -> RowFactor | None:
+        """The same in units of the scaled rows."""
+        if self.rows is None:
+            return None
+        sizes = self.sizes[self.rows.order]
+        return replace(self.rows, factor=self.rows.factor * (sizes[:, None] / sizes[None, :]))
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,9 @@ class Ordered:
 
     scaled: Tensor
     kept: Tensor | None
-    worth: Tensor
-    second: Tensor
     factor: Tensor
     orders: Tensor
+    rows: RowFactor | None
 
     def fed(self, book: Tensor) -> Tensor:
         """(rows, columns) indices by error feedback; zero's where something was removed."""
@@ -78,25 +84,13 @@ class Ordered:
             self.scaled,
             self.factor,
             solve=lambda rows, side, which: feedback_indices(
-                rows, side, centres_=book, fixed=None if fixed is None else fixed[which]
+                rows,
+                side,
+                centres_=book,
+                fixed=None if fixed is None else fixed[which],
+                rows=self.rows,
             ),
         )
-
-    def equations(self, indices: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """`value_equations` of all its groups."""
-        left, right = torch.zeros(count, count).double(), torch.zeros(count).double()
-        size = len(self.scaled) // len(self.second)
-        for group, second in enumerate(self.second):
-            rows = slice(group * size, (group + 1) * size)
-            more = value_equations(
-                self.scaled[rows],
-                indices[rows],
-                second=second,
-                worth=self.worth[rows],
-                count=count,
-            )
-            left, right = left + more[0], right + more[1]
-        return left, right
 
     def back(self, indices: Tensor) -> Tensor:
         """In the order of the site's columns."""
@@ -115,7 +109,7 @@ class Shared:
     values: Tensor
     indices: list[Tensor]
 
-    def codebook(self, site: Site, part: Part, place: int) -> Codebook:
+    def codebook(self, site: Site, *, part: Part, place: int) -> Codebook:
         """What one of the sites became."""
         return Codebook(
             codes=self.indices[place],
@@ -124,21 +118,6 @@ class Shared:
             shape=site.shape,
             transposed=site.transposed,
         )
-
-
-def fitted(parts: Sequence[Ordered], shared: Shared) -> Shared:
-    """The values that cost least for these indices; zero stays where it stands for the removed."""
-    book = shared.values
-    pairs = list(zip(parts, shared.indices, strict=True))
-    found = [part.equations(indices, len(book)) for part, indices in pairs]
-    free = torch.ones(len(book), dtype=torch.bool)
-    if any(part.kept is not None for part in parts):
-        free[zero_in(book)] = False
-    sums = sum(left for left, _ in found), sum(right for _, right in found)
-    values = solved_values(sums, book, free=free)  # type: ignore[arg-type]
-    order = torch.argsort(values, stable=True)
-    places = torch.argsort(order)
-    return Shared(values[order], [places[each.long()].byte() for each in shared.indices])
 
 
 def zero_in(book: Tensor) -> int:

@@ -3,11 +3,9 @@
 import torch
 from torch import Tensor
 
-from lilliput.tensor.feedback import feed_back
+from lilliput.tensor.feedback import RowFactor, feed_back, row_block
 
 ROUNDS = 30
-ROWS_AT_ONCE = 2048
-RIDGE = 1e-6  # of the mean diagonal: values that stand for nearly the same weights
 
 
 def centres(values: Tensor, weights: Tensor, *, count: int) -> Tensor:
@@ -45,81 +43,58 @@ def nearest(values: Tensor, centres_: Tensor) -> Tensor:
 
 
 def feedback_indices(
-    weight: Tensor, factor: Tensor, *, centres_: Tensor, fixed: Tensor | None
+    weight: Tensor,
+    factor: Tensor,
+    *,
+    centres_: Tensor,
+    fixed: Tensor | None = None,
+    rows: RowFactor | None = None,
 ) -> Tensor:
-    """Column after column takes its nearest value; later columns absorb the error.
+    """Column after column takes its nearest value; later columns, and later rows, absorb the error.
 
-    Error feedback (arXiv 2210.17323) onto values of any spacing.
+    Error feedback (arXiv 2210.17323) onto values of any spacing, as `feedback_codes` onto a grid:
+    what earlier rows ask of a block of rows moves what they aim at, and is no error of theirs.
 
     Args:
-        weight: (rows, columns).
-        factor: Upper Cholesky factor of the inverse of the second moments, (columns, columns).
+        weight: (out, in).
+        factor: Upper Cholesky factor U of the inverse of the second moments, (in, in).
         centres_: (count,) rising.
-        fixed: (rows, columns) indices that are given, -1 where free; or None.
+        fixed: (out, in) indices that are given, -1 where free; or None.
+        rows: Where errors go from row to row, in the units of `weight`; or None.
 
     Returns:
-        (rows, columns) uint8 indices.
+        (out, in) uint8 indices.
     """
+    given = None if fixed is None else fixed.long()
+    if rows is None:
+        return _column_after_column(weight, factor, centres_, given, None)
+    order, between = rows.order, rows.factor
+    found = torch.empty(weight.shape, dtype=torch.uint8)
+    errors = torch.empty(weight.shape)  # E of W - V = E U
+    size = row_block(len(weight))
+    for start in range(0, len(weight), size):
+        block = slice(start, min(start + size, len(weight)))
+        here = order[block]
+        asked = (between[:start, block].t() @ errors[:start]) * factor.diagonal()
+        held = None if given is None else given[here]
+        taken = _column_after_column(weight[here], factor, centres_, held, asked)
+        lost = weight[here] - centres_[taken.long()]
+        errors[block] = torch.linalg.solve_triangular(factor, lost, upper=True, left=False)
+        found[here] = taken
+    return found
+
+
+def _column_after_column(
+    weight: Tensor, factor: Tensor, centres_: Tensor, given: Tensor | None, asked: Tensor | None
+) -> Tensor:
     taken = torch.empty(weight.shape, dtype=torch.uint8)
 
     def meet(column: Tensor, place: int) -> Tensor:
-        index = nearest(column, centres_)
-        if fixed is not None:
-            given = fixed[:, place]
-            index = torch.where(given < 0, index.long(), given).to(torch.uint8)
+        index = nearest(column if asked is None else column + asked[:, place], centres_)
+        if given is not None:
+            index = torch.where(given[:, place] < 0, index.long(), given[:, place]).byte()
         taken[:, place] = index
         return centres_[index.long()]
 
     feed_back(weight, factor, meet=meet)
     return taken
-
-
-def value_equations(
-    scaled: Tensor, indices: Tensor, *, second: Tensor, worth: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
-    """A v = b for the values v that cost least if every weight keeps its index.
-
-    The damage ``tr(G E H E^T)`` is quadratic in the values; equations of several sites add up.
-
-    Args:
-        scaled: (rows, columns) weights over the sizes of their rows.
-        indices: (rows, columns) which value each has.
-        second: Column side H, (columns, columns).
-        worth: (rows,) what a squared error of a scaled row counts.
-        count: Number of values.
-
-    Returns:
-        A, (count, count), and b, (count,), float64.
-    """
-    left = torch.zeros(count, count, dtype=torch.float64)
-    right = torch.zeros(count, dtype=torch.float64)
-    for start in range(0, len(scaled), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        root = worth[rows].sqrt()[:, None]
-        masks = torch.stack([(indices[rows] == k) * root for k in range(count)])
-        seen = (masks @ second).flatten(1)
-        left += (seen @ masks.flatten(1).t()).double()
-        right += (seen @ (scaled[rows] * root).flatten()).double()
-    return left, right
-
-
-def solved_values(equations: tuple[Tensor, Tensor], before: Tensor, *, free: Tensor) -> Tensor:
-    """The values that solve `value_equations`; those that are not free, or unused, stay.
-
-    Args:
-        equations: A and b.
-        before: (count,) values so far.
-        free: (count,) bool.
-
-    Returns:
-        (count,) float32, in the order of the indices.
-    """
-    left, right = equations
-    free = free & (left.diagonal() > 0)
-    held = torch.where(free, 0.0, before.double())
-    inner = left[free][:, free]
-    inner = inner + RIDGE * inner.diagonal().mean() * torch.eye(len(inner), dtype=torch.float64)
-    found = before.double().clone()
-    if free.any():
-        found[free] = torch.linalg.solve(inner, right[free] - left[free] @ held)
-    return found.to(torch.float32)

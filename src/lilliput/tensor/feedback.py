@@ -122,6 +122,11 @@ def feedback_codes(
     return _in_order(weight, factors, row_steps, column_steps, rounding, None)
 
 
+def row_block(rows: int) -> int:
+    """How many rows are rounded at once, none absorbing another's error."""
+    return max(FEWEST_ROWS, -(-rows // MOST_ROW_BLOCKS))
+
+
 def feed_back(
     weight: Tensor, factor: Tensor, *, meet: Meet, block: int = BLOCK, begin: Begin | None = None
 ) -> Tensor:
@@ -183,7 +188,7 @@ def _in_order(
     moved = between * (row_steps[:, None] / row_steps[None, :])
     codes = torch.empty(columns, out, dtype=torch.int32)
     errors = torch.empty(columns, out)
-    size = max(FEWEST_ROWS, -(-out // MOST_ROW_BLOCKS))
+    size = row_block(out)
     for start in range(0, out, size):
         block = slice(start, min(start + size, out))
         shift = errors[:, :start] @ moved[:start, block] / side.scale.t() if start else None
