@@ -76,6 +76,26 @@ def test_the_predicted_damage_is_the_one_that_is_measured(profile):
         assert option.damage == pytest.approx(measured, rel=0.3), technique
 
 
+def test_rounding_the_results_of_a_convolution_is_predicted_too(profile):
+    """Behind BatchNorm and rectifier, where what was cut off to zero is exact."""
+    made = torch.Generator().manual_seed(6)
+    results = (torch.randn(5000, 32, generator=made) * 3 - 1).clamp(0, 6)
+    known = profile.sites["conv"]
+
+    def handing_on(spread):
+        return replace(profile, sites={"conv": replace(known, results=spread)})
+
+    def damage(spread):
+        return QuantizeStatic().options(handing_on(spread), "conv")[0].damage
+
+    spread = nothing_seen(32).with_rows(results)
+    grid = QuantizeStatic().apply(handing_on(spread), ("conv",))["conv"].results
+    lost = (grid.rounded(results) - results).square().sum(0) / (results > 0).sum(0)
+    worth = known.weights / known.row_sizes.square()
+    wanted = float((lost * worth).sum()) * known.sensitivity
+    assert damage(spread) - damage(None) == pytest.approx(wanted, rel=0.1)
+
+
 def test_feedback_and_steps_per_channel_lower_the_damage(profile):
     weight, site = profile.matrix(NAME), profile.sites[NAME]
 

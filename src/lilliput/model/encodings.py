@@ -79,8 +79,8 @@ class Grid:
         clipped: Number of codes that did not fit the code type and were clipped.
         inputs: How what the weight is multiplied with is rounded, after it was multiplied with
             `column_steps`; None: not at all.
-        results: How what comes out of a convolution and its BatchNorm is rounded, where the runtime
-            hands integers on.
+        results: How what a convolution hands on is rounded, behind its BatchNorm and rectifier,
+            where the runtime hands integers on.
         outliers: Columns that are float instead, their inputs too; their codes are 0.
     """
 

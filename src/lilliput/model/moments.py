@@ -25,7 +25,7 @@ class Moments:
         frequencies: Embeddings: how often each row was looked up, (rows,) float64; else None.
         inputs: How far what goes into the site reaches; None where it is read in several places,
             or in parts.
-        results: The same for what comes out of a convolution and its BatchNorm, else None.
+        results: The same for what a convolution hands on, behind BatchNorm and rectifier, else None.
     """
 
     second: Tensor | None

@@ -17,7 +17,24 @@ from lilliput.model.recurrent import applied_to
 from lilliput.model.sums import Sums, weights_of
 from lilliput.model.uses import Use
 
-BATCH_NORM = torch.ops.aten.batch_norm.default
+_aten = torch.ops.aten
+BATCH_NORM = _aten.batch_norm.default
+RECTIFIERS = frozenset(
+    {
+        _aten.relu.default,
+        _aten.relu_.default,
+        _aten.relu6.default,
+        _aten.relu6_.default,
+        _aten.hardtanh.default,
+        _aten.hardtanh_.default,
+        _aten.clamp.default,
+        _aten.clamp_.default,
+        _aten.clamp_min.default,
+        _aten.clamp_min_.default,
+        _aten.clip.default,
+        _aten.clip_.default,
+    }
+)
 
 
 class Transparent(Protocol):
@@ -86,18 +103,23 @@ def _observe_graph(
 
 
 def _results(capture: Capture) -> dict[str, str]:
-    """Where the results of convolutions stand, their BatchNorm applied: node -> site."""
+    """Where what convolutions hand on stands, behind BatchNorm and rectifier: node -> site."""
     if capture.program is None:
         return {}
     nodes = {node.name: node for node in capture.program.graph.nodes}
     found = {}
     for use in capture.uses:
         if use.operation == "conv":
-            node = nodes[use.where]
-            after = next(iter(node.users), None)
-            folded = len(node.users) == 1 and after is not None and after.target == BATCH_NORM
-            found[after.name if folded and after is not None else node.name] = use.site
+            node = _behind(nodes[use.where], frozenset({BATCH_NORM}))
+            found[_behind(node, RECTIFIERS).name] = use.site
     return found
+
+
+def _behind(node: fx.Node, operators: frozenset[Any]) -> fx.Node:
+    """The only reader of a node, if it is one of these operators; else the node itself."""
+    after = next(iter(node.users), None)
+    alone = len(node.users) == 1 and after is not None and after.target in operators
+    return after if alone and after is not None else node
 
 
 def _observe_inside(sums: Sums, model: Transparent, inputs: Any, *, mask: Mask) -> None:

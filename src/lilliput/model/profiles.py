@@ -51,7 +51,8 @@ class SiteProfile:
         output: The whole row side G, (rows, rows) float32; None where only its diagonal is known
             (an embedding, a convolution, a site without gradients, a very large one).
         inputs: How far its inputs reach; None where that is not known or not one thing.
-        results: How far the outputs of a convolution and its BatchNorm reach, else None.
+        results: How far what a convolution hands on reaches, behind BatchNorm and rectifier, else
+            None.
         frequencies: Smoothed probability of each row of an embedding, (rows,), else None.
         row_factors: What the export multiplies each row with (a folded BatchNorm), (rows,); the
             steps that are stored are the row steps times these.

@@ -60,7 +60,7 @@ class Sums:
         self._spread(use, source, weights)
 
     def count_output(self, site: str, value: Tensor) -> None:
-        """Adds what comes out of a convolution: (N, channels, ...), its BatchNorm included."""
+        """Adds what a convolution hands on: (N, channels, ...), behind BatchNorm and rectifier."""
         known = self.outputs.get(site, nothing_seen(value.shape[1]))
         self.outputs[site] = known.with_map(value)
 

@@ -17,9 +17,7 @@ from lilliput.model.encodings import Inputs
 from lilliput.runtime.onnx_clean import array_of
 from lilliput.runtime.onnx_edit import Editor
 from lilliput.runtime.onnx_layout import Stored
-from lilliput.tensor.activations import LEVELS, uint8_grid
-
-_CLIPS = frozenset({"Relu", "Clip"})
+from lilliput.runtime.onnx_reads import handed_on
 
 
 @dataclass
@@ -70,9 +68,9 @@ class Integers:
     def finish(self) -> None:
         """Rounds what convolutions hand on, and writes the products; biases must be in place."""
         for node, stored in self.convolutions:
-            value = _clipped(node.outputs[0])
+            value = handed_on(node.outputs[0])
             if value not in self.grids and stored.results is not None:
-                self.grids[value] = self._ahead(value) or _within(stored.results, value)
+                self.grids[value] = self._ahead(value) or stored.results
             self._round_bias(node, stored)
         for value, inputs in self.grids.items():
             self._everywhere(value, inputs)
@@ -200,33 +198,6 @@ def _positive(stored: Stored) -> Stored:
         return stored
     codes = (stored.codes * np.sign(steps)).astype(np.int8)
     return replace(stored, codes=codes, row_steps=np.where(steps == 0, 1, np.abs(steps)))
-
-
-def _clipped(value: ir.Value) -> ir.Value:
-    """What a rectifier right behind makes of it, else itself."""
-    uses = list(value.uses())
-    if len(uses) == 1 and uses[0].node.op_type in _CLIPS:
-        return uses[0].node.outputs[0]
-    return value
-
-
-def _within(results: Inputs, value: ir.Value) -> Inputs:
-    """The grid of a convolution's results after the rectifier that made the value."""
-    node, step = value.producer(), results.step or 1.0
-    low, high = -results.zero * step, (LEVELS - results.zero) * step
-    if node is None or node.op_type not in _CLIPS:
-        return results
-    least, most = 0.0, high
-    if node.op_type == "Clip":
-        ends = [_number(end) for end in (*node.inputs[1:], None, None)[:2]]
-        least = low if ends[0] is None else ends[0]
-        most = high if ends[1] is None else min(high, ends[1])
-    low, high = min(0.0, max(low, least)), max(0.0, most)
-    return Inputs(*uint8_grid((low, high)))
-
-
-def _number(value: ir.Value | None) -> float | None:
-    return float(array_of(value)) if value is not None and value.is_initializer() else None
 
 
 def _next(editor: Editor, node: ir.Node) -> ir.Node:

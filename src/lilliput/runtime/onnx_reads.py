@@ -16,6 +16,7 @@ from lilliput.runtime.onnx_clean import array_of
 from lilliput.runtime.onnx_passes import parents
 
 _VIEWS = frozenset({"Transpose", "Cast"})
+_RECTIFIERS = frozenset({"Relu", "Clip"})
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 Shape = tuple[int, ...]
 Fetch = tuple[str, int, bool]  # a node, the place of one of its inputs (or, if True, outputs)
@@ -145,8 +146,17 @@ def taps_of(model: ir.Model, names: Mapping[str, str]) -> dict[str, Tap]:
             found[reading.source] = reading.tap
             if reading.operation == "conv":
                 name = reading.node.name or ""
-                found[f"{name} result"] = Tap(((name, 0, True),))
+                behind = handed_on(reading.node.outputs[0]).producer() or reading.node
+                found[f"{name} result"] = Tap(((behind.name or "", 0, True),))
     return found
+
+
+def handed_on(value: ir.Value) -> ir.Value:
+    """What the rectifier that alone reads a convolution's result makes of it, else itself."""
+    uses = list(value.uses())
+    if len(uses) == 1 and uses[0].node.op_type in _RECTIFIERS and not value.is_graph_output():
+        return uses[0].node.outputs[0]
+    return value
 
 
 def _input(node: ir.Node, place: int) -> tuple[Tap, str]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lilliput.coding import estimate_bits
 from lilliput.model.encodings import Encoding, Grid, Masked, Outliers
-from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.model.profiles import SMALLEST_WORTH, Profile, SiteProfile
 from lilliput.techniques.base import Option
 from lilliput.techniques.grid_storage import as_grid
 from lilliput.tensor.feedback import Rounding, feedback_codes
@@ -30,6 +30,18 @@ class Weights(NamedTuple):
     bits: int
     per_channel: bool
     feedback: bool
+
+
+class Noise(NamedTuple):
+    """What rounding activations adds around a site.
+
+    Attributes:
+        inputs: Variance of the error of one rounded input.
+        results: The same of one rounded result, its BatchNorm applied.
+    """
+
+    inputs: float = 0.0
+    results: float = 0.0
 
 
 def int8_grid(
@@ -98,22 +110,23 @@ def _steps(
 
 
 def int8_option(
-    profile: Profile, name: str, *, grid: Encoding, noise: float, settings: dict[str, float]
+    profile: Profile, name: str, *, grid: Encoding, noise: Noise, settings: dict[str, float]
 ) -> Option:
-    """What a site as int8 codes costs: rounded weights and rounded inputs together.
+    """What a site as int8 codes costs: rounded weights, inputs and results together.
 
     Args:
         profile: Weights and statistics.
         name: The site.
         grid: What became of it.
-        noise: Variance of the error of one rounded input.
+        noise: Of the rounded activations.
         settings: Fields of the technique that made it so.
     """
     if not isinstance(grid, Grid):
         raise TypeError(f"{name} is no grid")
     known, weight = profile.sites[name], profile.matrix(name)
     damage = known.damage(weight, known.site.matrix(grid.decode()))
-    damage += rounding_damage(known, weight, grid=grid, noise=noise)
+    damage += rounding_damage(known, weight, grid=grid, noise=noise.inputs)
+    damage += noise.results * results_worth(known)
     bits = estimate_bits(grid.codes.numpy())
     return Option(settings, damage * (known.sensitivity or 0.0), bits / 8, known.site.size)
 
@@ -137,3 +150,13 @@ def rounding_damage(known: SiteProfile, weight: Tensor, *, grid: Grid, noise: fl
     if known.output is not None:
         return noise * float(((known.output @ scaled) * scaled).sum())
     return noise * float((scaled.square().sum(1) * known.weights).sum())
+
+
+def results_worth(known: SiteProfile) -> float:
+    """What an error of variance 1 costs in each result of a convolution, its BatchNorm applied.
+
+    The row side stands before the BatchNorm, where an error is smaller by the row's factor. Rows
+    that are worth next to nothing, such as those of a dead channel, count for nothing.
+    """
+    worth = torch.where(known.weights > SMALLEST_WORTH, known.weights, 0.0)
+    return float((worth / known.row_sizes.square()).sum())

@@ -12,7 +12,7 @@ from lilliput.model.profiles import Profile
 from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.integer_products import PRODUCTS, Weights, int8_grid, int8_option
+from lilliput.techniques.integer_products import PRODUCTS, Noise, Weights, int8_grid, int8_option
 from lilliput.tensor.activations import uint8_grid
 
 
@@ -64,11 +64,11 @@ class QuantizeDynamic(Fields):
         return grids
 
 
-def _noise(profile: Profile, name: str) -> float:
-    """Variance of the error of one input, were every call's extremes those of all calls."""
+def _noise(profile: Profile, name: str) -> Noise:
+    """That of the inputs, were every call's extremes those of all calls."""
     known = profile.sites[name]
     if known.inputs is None or known.site.kind not in PRODUCTS:
-        return 0.0
+        return Noise()
     seen = known.inputs.histogram
     step, _ = uint8_grid((seen.low, seen.high))
-    return step * step / 12
+    return Noise(step * step / 12)

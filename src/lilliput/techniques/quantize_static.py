@@ -15,7 +15,7 @@ from lilliput.model.spread import Spread
 from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.integer_products import PRODUCTS, Weights, int8_grid, int8_option
+from lilliput.techniques.integer_products import PRODUCTS, Noise, Weights, int8_grid, int8_option
 from lilliput.tensor.activations import (
     RangeMethod,
     chosen_range,
@@ -63,11 +63,14 @@ class QuantizeStatic(Fields):
     feedback: bool = True
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
-        """One: the damage of the rounded weights and that of the rounded inputs."""
+        """One: the damage of the rounded weights, of the rounded inputs and of rounded results."""
         settings: dict[str, float] = {"bits": 7} if int8_saturates() else {}
         (found,) = self.model_copy(update=settings).apply(profile, (where,)).values()
-        noise = self._scheme(profile.sites[where]).noise
-        return (int8_option(profile, where, grid=found, noise=noise, settings=settings),)
+        return (
+            int8_option(
+                profile, where, grid=found, noise=self._noise(profile.sites[where]), settings=settings
+            ),
+        )
 
     def apply(
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
@@ -108,6 +111,14 @@ class QuantizeStatic(Fields):
         inputs = Inputs(*uint8_grid((float(low.min()), float(high.max()))))
         noise = (inputs.step or 0.0) ** 2 / 12
         return _Scheme(columns, places if len(places) else None, inputs, noise)
+
+    def _noise(self, known: SiteProfile) -> Noise:
+        results = known.results
+        if results is None:
+            return Noise(self._scheme(known).noise)
+        # What a rectifier made zero is exact, and no gradient passes there: of the rest alone.
+        some = replace(results.histogram, zeros=0.0)
+        return Noise(self._scheme(known).noise, squared_error(some, self._range(results)))
 
     def _range(self, spread: Spread) -> tuple[float, float]:
         return chosen_range(spread.histogram, self.ranges, percentile=self.percentile)
