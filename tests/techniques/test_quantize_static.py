@@ -5,6 +5,8 @@ import torch
 
 from lilliput.model.encodings import Inputs
 from lilliput.model.spread import nothing_seen
+from lilliput.stages.option_table import Candidate
+from lilliput.stages.prices import kernel_of
 from lilliput.techniques import QuantizeDynamic, QuantizeStatic
 from lilliput.techniques import quantize_static as module
 
@@ -68,12 +70,25 @@ def test_smoothing_and_float_outliers_each_lower_the_error(profile):
 def test_the_predicted_damage_is_the_one_that_is_measured(profile):
     known, rows = with_outlier(profile)
     for technique in (QuantizeStatic(), QuantizeStatic(smoothing=0.0), QuantizeDynamic()):
-        (option,) = technique.options(known, NAME)
-        grid = technique.apply(known, (NAME,))[NAME]
-        moved = answer(grid, rows) - rows @ known.matrix(NAME).t()
-        site = known.sites[NAME]
-        measured = float((moved.square().mean(0) * site.weights).sum()) * site.sensitivity
-        assert option.damage == pytest.approx(measured, rel=0.3), technique
+        for option in technique.options(known, NAME):
+            changed = technique.model_copy(update=option.settings)
+            grid = changed.apply(known, (NAME,))[NAME]
+            moved = answer(grid, rows) - rows @ known.matrix(NAME).t()
+            site = known.sites[NAME]
+            measured = float((moved.square().mean(0) * site.weights).sum()) * site.sensitivity
+            assert option.damage == pytest.approx(measured, rel=0.3), changed
+
+
+def test_a_limit_on_latency_can_choose_to_keep_no_input_float(profile):
+    known, _ = with_outlier(profile)
+    apart, rounded = QuantizeStatic().options(known, NAME)
+    assert "outliers" not in apart.settings and rounded.settings["outliers"] == 0
+    assert 2 * apart.damage < rounded.damage
+    weights = known.sites[NAME].site.size
+    assert apart.installed == rounded.installed + 4 * 96 == weights + 4 * 96
+    kernels = [kernel_of(Candidate((QuantizeStatic(),), o, 0), weights) for o in (apart, rounded)]
+    assert kernels == ["quantize_static/outliers@8", "quantize_static@8"]
+    assert len(QuantizeStatic().options(profile, NAME)) == 1  # none reaches far
 
 
 def test_rounding_the_results_of_a_convolution_is_predicted_too(profile):

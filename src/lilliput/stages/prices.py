@@ -57,11 +57,15 @@ class Prices(Record):
 
 
 def kernel_of(candidate: Candidate, weights: int) -> str:
-    """Technique and width of what the runtime computes with, e.g. ``quantize_round@8``."""
+    """Technique and width of what the runtime computes with, e.g. ``quantize_round@8``.
+
+    Options of a technique that run otherwise are told apart: ``quantize_static/outliers@8``.
+    """
     option = candidate.option
     bits = 8 * option.installed / max(1.0, weights * option.work)
     width = min(WIDTHS, key=lambda known: abs(known - bits))
-    return f"{candidate.name}@{width}"
+    kernel = f"{candidate.name}/{option.kernel}" if option.kernel else candidate.name
+    return f"{kernel}@{width}"
 
 
 def site_kind(site: Site) -> str:

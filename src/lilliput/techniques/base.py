@@ -23,6 +23,8 @@ class Option:
         memory: Predicted bytes resident while it runs; None until the planner's cost model has
             filled it in.
         latency: Predicted milliseconds of one call; likewise.
+        kernel: What the runtime does otherwise than for the technique's other options of the same
+            width, in a word, so that it is priced apart; empty: nothing.
     """
 
     settings: dict[str, Any]
@@ -32,6 +34,7 @@ class Option:
     work: float = 1.0
     memory: float | None = None
     latency: float | None = None
+    kernel: str = ""
 
 
 class Technique(Protocol):

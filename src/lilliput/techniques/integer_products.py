@@ -1,7 +1,7 @@
 """What static and dynamic rounding of activations have in common: int8 weights, and the damage."""
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -110,7 +110,7 @@ def _steps(
 
 
 def int8_option(
-    profile: Profile, name: str, *, grid: Encoding, noise: Noise, settings: dict[str, float]
+    profile: Profile, name: str, *, grid: Encoding, noise: Noise, settings: dict[str, Any]
 ) -> Option:
     """What a site as int8 codes costs: rounded weights, inputs and results together.
 
@@ -127,8 +127,17 @@ def int8_option(
     damage = known.damage(weight, known.site.matrix(grid.decode()))
     damage += rounding_damage(known, weight, grid=grid, noise=noise.inputs)
     damage += noise.results * results_worth(known)
-    bits = estimate_bits(grid.codes.numpy())
-    return Option(settings, damage * (known.sensitivity or 0.0), bits / 8, known.site.size)
+    storage, installed = estimate_bits(grid.codes.numpy()) / 8, known.site.size
+    if grid.outliers is None:
+        return Option(settings, damage * (known.sensitivity or 0.0), storage, installed)
+    floats = grid.outliers.weight.nbytes
+    return Option(
+        settings,
+        damage * (known.sensitivity or 0.0),
+        storage + floats,
+        installed + floats,
+        kernel="outliers",
+    )
 
 
 def rounding_damage(known: SiteProfile, weight: Tensor, *, grid: Grid, noise: float) -> float:

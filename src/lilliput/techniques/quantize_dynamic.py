@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -43,7 +43,7 @@ class QuantizeDynamic(Fields):
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """One: the damage of the rounded weights and at most that of the rounded inputs."""
-        settings: dict[str, float] = {"bits": 7} if int8_saturates() else {}
+        settings: dict[str, Any] = {"bits": 7} if int8_saturates() else {}
         (found,) = self.model_copy(update=settings).apply(profile, (where,)).values()
         return (
             int8_option(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -63,14 +63,22 @@ class QuantizeStatic(Fields):
     feedback: bool = True
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
-        """One: the damage of the rounded weights, of the rounded inputs and of rounded results."""
-        settings: dict[str, float] = {"bits": 7} if int8_saturates() else {}
-        (found,) = self.model_copy(update=settings).apply(profile, (where,)).values()
-        return (
-            int8_option(
-                profile, where, grid=found, noise=self._noise(profile.sites[where]), settings=settings
-            ),
-        )
+        """The damage of rounded weights, inputs and results: as it is, and without outliers.
+
+        The second only where some inputs would stay float: it is the faster one.
+        """
+        settings: dict[str, Any] = {"bits": 7} if int8_saturates() else {}
+        mild = self._option(profile, where, settings)
+        if not mild.kernel:
+            return (mild,)
+        coarse = self._option(profile, where, {**settings, "outliers": 0})
+        return mild, replace(coarse, damage=max(mild.damage, coarse.damage))
+
+    def _option(self, profile: Profile, where: str, settings: dict[str, Any]) -> Option:
+        changed = self.model_copy(update=settings)
+        (found,) = changed.apply(profile, (where,)).values()
+        noise = changed._noise(profile.sites[where])
+        return int8_option(profile, where, grid=found, noise=noise, settings=settings)
 
     def apply(
         self, profile: Profile, where: Sequence[str], *, made: Made = NOTHING
