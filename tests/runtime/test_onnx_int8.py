@@ -167,6 +167,18 @@ def test_the_file_computes_what_the_encodings_say(states, tmp_path):
     assert signal_to_noise(wanted, answer(path, batches[0])) > 45
 
 
+def test_it_is_said_where_inputs_stay_float(pictures, tmp_path):
+    """No kernel multiplies what a convolution reads by a factor of its own at each place."""
+    model, batches, profile, bindings = pictures
+    name, path = "last.weight", tmp_path / "model.onnx"
+    grid = QuantizeStatic().apply(profile, (name,))[name]
+    grid = replace(grid, column_steps=torch.linspace(0.5, 2, 16))
+    (warning,) = write_encodings(bindings, {name: grid}, path)
+    assert warning == f"{name}: its inputs stay float: Conv has no integer kernel for it"
+    wanted = torch.func.functional_call(model, {name: grid.decode()}, (batches[0],)).numpy()
+    assert signal_to_noise(wanted, answer(path, batches[0])) > 80
+
+
 @pytest.mark.parametrize("technique", [QuantizeStatic(), QuantizeDynamic()], ids=lambda t: t.name)
 def test_openvino_reads_the_same_file(technique, states, pictures, tmp_path):
     openvino = pytest.importorskip("openvino")

@@ -86,6 +86,7 @@ def write_encodings(
         stored = store_grid(binding, encodings)
         if stored is not None:
             rest = _write_rounded(integers, binding, stored)
+            warnings += _kept_float(editor, stored, rest)
             if stored.outliers is None or not rest:
                 _write_integers(editor, replace(binding, uses=rest), stored, arithmetic)
                 continue
@@ -152,6 +153,16 @@ def _write_rounded(integers: Integers, binding: Binding, stored: Stored) -> tupl
         else:
             rest.append(use)
     return tuple(rest)
+
+
+def _kept_float(editor: Editor, stored: Stored, rest: Iterable[Use]) -> list[str]:
+    """What the user should know of uses whose inputs were to be rounded and are not."""
+    readers = sorted({editor.nodes[use[0]].op_type for use in rest})
+    if stored.inputs is None or not readers:
+        return []
+    return [
+        f"{stored.name}: its inputs stay float: {', '.join(readers)} has no integer kernel for it"
+    ]
 
 
 def _write_integers(
