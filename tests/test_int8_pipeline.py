@@ -25,11 +25,13 @@ def test_a_small_network_on_integers_is_judged_in_its_runtime(runtime, tmp_path)
     captured = capture(task.model, task.sample(2))
     step = QuantizeStatic().step_of(list(captured.sites))
     plan = Plan(model_hash=captured.model_hash, steps=(step,))
-    quick = Conditions(
-        threads=1, seconds=0.1, memory_rounds=1, scoring_batch=128, runtime=runtime
-    )
+    quick = Conditions(threads=1, seconds=0.1, memory_rounds=1, scoring_batch=128, runtime=runtime)
     report = lilliput.apply_plan(
-        plan, task, lilliput.Budget(drop="3%"), out=tmp_path / "o", settings=Settings(conditions=quick)
+        plan,
+        task,
+        lilliput.Budget(drop="3%"),
+        out=tmp_path / "o",
+        settings=Settings(conditions=quick),
     )
     assert report.verdict == "proved"
     assert report.runtimes[0].name == runtime

@@ -403,7 +403,7 @@ def test_state_and_training_flags_survive():
 
 
 def test_how_far_inputs_and_results_reach_is_what_hooks_see():
-    """Extremes per channel, whole and of the histogram; BatchNorm and rectifier belong to the result."""
+    """Extremes per channel and of the histogram; BatchNorm and rectifier belong to the result."""
     torch.manual_seed(3)
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 1)).eval()
     net[1].running_mean += 0.3

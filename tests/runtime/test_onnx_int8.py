@@ -84,6 +84,18 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def uneven(tmp_path_factory):
+    """Channels that reach very differently far."""
+    torch.manual_seed(3)
+    model = Residual().eval().requires_grad_(False)
+    for block in (model.wide, model.depth):
+        block[1].weight.copy_(torch.logspace(-2, 0.5, 32))
+        block[1].bias.copy_(block[1].weight / 2)
+    batches = [torch.randn(16, 3, 16, 16) for _ in range(4)]
+    return (model, batches, *prepared(model, batches, tmp_path_factory.mktemp("c") / "m.onnx"))
+
+
+@pytest.fixture(scope="module")
 def states(tmp_path_factory):
     torch.manual_seed(2)
     model = Attended().eval().requires_grad_(False)
@@ -165,6 +177,52 @@ def test_the_file_computes_what_the_encodings_say(states, tmp_path):
     weight = grid.codes.float() * grid.row_steps[:, None]
     wanted = (scaled @ weight.t() + model.out.bias).numpy()
     assert signal_to_noise(wanted, answer(path, batches[0])) > 45
+
+
+def unrounded(path, changed):
+    """The same graph without the rounding of activations."""
+    model = onnx.load(path)
+    graph, stored = model.graph, {one.name for one in model.graph.initializer}
+    sources = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
+    passed = {n.output[0]: sources[n.input[0]] for n in graph.node if n.input[0] in sources}
+    assert sources and len(passed) == len(sources) and not stored & sources.keys()
+    for node in graph.node:
+        node.input[:] = [passed.get(name, name) for name in node.input]
+    onnx.save(model, changed)
+    return changed
+
+
+def test_equalized_convolutions_are_the_same_function_on_finer_grids(uneven, tmp_path):
+    """ReLU6 included: no channel grows beyond the largest one."""
+    model, batches, profile, _ = uneven
+    able = {name for name, known in profile.sites.items() if known.absorbed}
+    assert able == {"depth.0.weight", "narrow.0.weight"}
+    path, found = tmp_path / "model.onnx", {}
+    wanted = model(batches[0]).numpy()
+    for technique in (QuantizeStatic(), QuantizeStatic(equalize=True)):
+        made = written(uneven, technique, path)
+        found[technique.equalize] = signal_to_noise(wanted, answer(path, batches[0]))
+    assert {name for name, grid in made.items() if grid.channels is not None} == able
+    assert made["narrow.0.weight"].channels.max() > 4
+    assert kernels(path, tmp_path, batches[0])["QLinearConv"] == 5
+    multiplied = [node for node in onnx.load(path).graph.node if node.op_type == "Mul"]
+    assert len(multiplied) == 1  # what the linear layer reads
+    values = {name: grid.decode() for name, grid in made.items()}
+    same = torch.func.functional_call(model, values, (batches[0],)).numpy()
+    exact = answer(unrounded(path, tmp_path / "float.onnx"), batches[0])
+    assert signal_to_noise(same, exact) > 60
+    assert found[True] > found[False] + 2
+
+
+def test_channels_that_no_convolution_before_multiplies_are_multiplied_apart(uneven, tmp_path):
+    """As in a plan that names the second of two layers only."""
+    model, batches, profile, bindings = uneven
+    made = QuantizeStatic(equalize=True).apply(profile, ["narrow.0.weight"])
+    write_encodings(bindings, made, tmp_path / "model.onnx")
+    values = {name: grid.decode() for name, grid in made.items()}
+    same = torch.func.functional_call(model, values, (batches[0],)).numpy()
+    exact = answer(unrounded(tmp_path / "model.onnx", tmp_path / "float.onnx"), batches[0])
+    assert signal_to_noise(same, exact) > 60
 
 
 def test_it_is_said_where_inputs_stay_float(pictures, tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from lilliput.tensor.activations import (
     BINS,
     LEVELS,
+    channel_factors,
     chosen_range,
     column_factors,
     empty_histogram,
@@ -131,3 +132,13 @@ def test_outlying_inputs_are_the_farthest_and_no_more_than_asked():
     assert outlying(-high / 2, high, most=4).tolist() == [1, 3]
     assert outlying(-high / 2, high, most=1).tolist() == [1]
     assert outlying(-high / 2, high, most=0).tolist() == []
+
+
+def test_equalized_channels_reach_no_farther_than_the_largest():
+    low, high = torch.tensor([0.0, -0.5, -4.0, 0.0]), torch.tensor([6.0, 0.1, 1.0, 0.0])
+    whole = channel_factors(low, high, strength=1.0)
+    assert whole.tolist() == pytest.approx([1.0, 12.0, 1.5, 64.0])
+    half = channel_factors(low, high, strength=0.5)
+    assert half.tolist() == pytest.approx([1.0, 12**0.5, 1.5**0.5, 8.0])
+    assert channel_factors(low, high, strength=0.0).tolist() == [1.0] * 4
+    assert channel_factors(0 * low, 0 * high, strength=1.0).tolist() == [1.0] * 4

@@ -82,6 +82,8 @@ class Grid:
         results: How what a convolution hands on is rounded, behind its BatchNorm and rectifier,
             where the runtime hands integers on.
         outliers: Columns that are float instead, their inputs too; their codes are 0.
+        channels: (channels,) what the convolution before multiplies the channels with that it hands
+            on to this one, before they are rounded; the weight is for channels as they were.
     """
 
     codes: Tensor
@@ -93,6 +95,7 @@ class Grid:
     inputs: Inputs | None = None
     results: Inputs | None = None
     outliers: Outliers | None = None
+    channels: Tensor | None = None
 
     def decode(self) -> Tensor:
         """The weight as the model computes with it: float32, in the parameter's shape.

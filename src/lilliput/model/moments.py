@@ -25,7 +25,10 @@ class Moments:
         frequencies: Embeddings: how often each row was looked up, (rows,) float64; else None.
         inputs: How far what goes into the site reaches; None where it is read in several places,
             or in parts.
-        results: The same for what a convolution hands on, behind BatchNorm and rectifier, else None.
+        results: The same for what a convolution hands on, BatchNorm and rectifier applied, else
+            None.
+        absorbed: Whether the convolution before could multiply the channels it reads; see
+            `lilliput.model.chains.absorbed`.
     """
 
     second: Tensor | None
@@ -35,6 +38,7 @@ class Moments:
     frequencies: Tensor | None = None
     inputs: Spread | None = None
     results: Spread | None = None
+    absorbed: bool = False
 
     def shrunk(self) -> Tensor:
         """E[x xᵀ], (groups, in, in) float32, shrunk toward its diagonal by d / (d + N).

@@ -1,6 +1,7 @@
 """One streaming pass over calibration examples: second moments of what goes into every site."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, fx, nn
 from lilliput.errors import TaskError
 from lilliput.model.calls import evaluating
 from lilliput.model.capture import Capture, calls_of
+from lilliput.model.chains import absorbed, handed_on
 from lilliput.model.graph import run_graph
 from lilliput.model.modules import observe_modules
 from lilliput.model.moments import Moments
@@ -16,25 +18,6 @@ from lilliput.model.positions import Mask, Positions, mask_of
 from lilliput.model.recurrent import applied_to
 from lilliput.model.sums import Sums, weights_of
 from lilliput.model.uses import Use
-
-_aten = torch.ops.aten
-BATCH_NORM = _aten.batch_norm.default
-RECTIFIERS = frozenset(
-    {
-        _aten.relu.default,
-        _aten.relu_.default,
-        _aten.relu6.default,
-        _aten.relu6_.default,
-        _aten.hardtanh.default,
-        _aten.hardtanh_.default,
-        _aten.clamp.default,
-        _aten.clamp_.default,
-        _aten.clamp_min.default,
-        _aten.clamp_min_.default,
-        _aten.clip.default,
-        _aten.clip_.default,
-    }
-)
 
 
 class Transparent(Protocol):
@@ -88,38 +71,19 @@ def observe(
                 _observe_graph(sums, capture, model=model, inputs=inputs, mask=found)
     if not batch_count:
         raise TaskError("there are no calibration examples")
-    return sums.moments()
+    alone = absorbed(capture)
+    return {n: replace(m, absorbed=n in alone) for n, m in sums.moments().items()}
 
 
 def _observe_graph(
     sums: Sums, capture: Capture, *, model: nn.Module, inputs: Any, mask: Tensor | None
 ) -> None:
     positions = None if mask is None else Positions(mask, capture.program)
-    results = _results(capture)
+    results = handed_on(capture)
     part, program = capture.captured(model), capture.graph
     for call in calls_of(capture, model, inputs):
         watch = _Watch(sums, positions, results)
         run_graph(program, part, call, visit=watch.visit, at=frozenset(sums.at).union(results))
-
-
-def _results(capture: Capture) -> dict[str, str]:
-    """Where what convolutions hand on stands, behind BatchNorm and rectifier: node -> site."""
-    if capture.program is None:
-        return {}
-    nodes = {node.name: node for node in capture.program.graph.nodes}
-    found = {}
-    for use in capture.uses:
-        if use.operation == "conv":
-            node = _behind(nodes[use.where], frozenset({BATCH_NORM}))
-            found[_behind(node, RECTIFIERS).name] = use.site
-    return found
-
-
-def _behind(node: fx.Node, operators: frozenset[Any]) -> fx.Node:
-    """The only reader of a node, if it is one of these operators; else the node itself."""
-    after = next(iter(node.users), None)
-    alone = len(node.users) == 1 and after is not None and after.target in operators
-    return after if alone and after is not None else node
 
 
 def _observe_inside(sums: Sums, model: Transparent, inputs: Any, *, mask: Mask) -> None:

@@ -71,6 +71,7 @@ class SiteProfile:
     output: Tensor | None = None
     inputs: Spread | None = None
     results: Spread | None = None
+    absorbed: bool = False
 
     @property
     def row_sizes(self) -> Tensor:
@@ -218,6 +219,7 @@ def site_profile(
         macs=macs,
         inputs=moments.inputs,
         results=moments.results,
+        absorbed=moments.absorbed,
     )
     if moments.output is None:
         return found

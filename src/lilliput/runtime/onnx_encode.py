@@ -146,7 +146,8 @@ def _write_rounded(integers: Integers, binding: Binding, stored: Stored) -> tupl
     rest = []
     for use in binding.uses:
         node, position = integers.editor.nodes[use[0]], use[1]
-        if node.op_type == "Conv" and position == 1 and stored.column_steps is None:
+        plain = stored.column_steps is None or stored.channels is not None
+        if node.op_type == "Conv" and position == 1 and plain:
             integers.convolution(node, stored)
         elif is_plain(node) and _is_product(node, position, stored):
             integers.product(node, stored)

@@ -56,17 +56,20 @@ class Integers:
         self._round_bias(node, stored)
 
     def convolution(self, node: ir.Node, stored: Stored) -> None:
-        """Conv with integers as its kernel; `finish` rounds what comes out."""
-        source, inputs, stored = node.inputs[0], stored.inputs, _positive(stored)
-        if source is None or inputs is None:
-            return
-        node.replace_input_with(0, self._through(node, source, inputs))
-        node.replace_input_with(1, self._weight(node, stored, 0))
-        self.grids[source] = inputs
-        self.convolutions.append((node, stored))
+        """Conv with integers as its kernel, once `finish` is called, which rounds its result too.
+
+        Args:
+            node: Its second input is the weight.
+            stored: The integers; where the layer before multiplies what it hands on with channels,
+                those of the weight as it was.
+        """
+        self.convolutions.append((node, _positive(_of_multiplied(stored))))
 
     def finish(self) -> None:
         """Rounds what convolutions hand on, and writes the products; biases must be in place."""
+        self._absorb()
+        for node, stored in self.convolutions:
+            self._convolution(node, stored)
         for node, stored in self.convolutions:
             value = handed_on(node.outputs[0])
             if value not in self.grids and stored.results is not None:
@@ -76,6 +79,35 @@ class Integers:
             self._everywhere(value, inputs)
         for node, stored in self.products:
             self._product(node, stored)
+
+    def _absorb(self) -> None:
+        """The channels that a convolution wants multiplied are so by the one before, if it can."""
+        makers = {handed_on(n.outputs[0]): place for place, (n, _) in enumerate(self.convolutions)}
+        for node, stored in list(self.convolutions):
+            source, channels = node.inputs[0], stored.channels
+            if source is None or channels is None:
+                continue
+            place = makers.get(source)
+            alone = len(source.uses()) == 1 and not source.is_graph_output()
+            if place is None or not alone or not _has_fixed_bias(self.convolutions[place][0]):
+                laid = channels.reshape(-1, *[1] * (stored.codes.ndim - 2))
+                factor = self.editor.constant(f"{stored.name}.channels", laid)
+                node.replace_input_with(0, self.editor.node(node, "Mul", [source, factor]))
+                continue
+            before, kept = self.convolutions[place]
+            rows = kept.row_steps * channels.reshape(kept.row_steps.shape)
+            self.convolutions[place] = before, replace(kept, row_steps=rows)
+            if len(before.inputs) > 2 and before.inputs[2] is not None:
+                bias = array_of(before.inputs[2]) * channels
+                before.replace_input_with(2, self.editor.constant(f"{kept.name}.bias", bias))
+
+    def _convolution(self, node: ir.Node, stored: Stored) -> None:
+        source, inputs = node.inputs[0], stored.inputs
+        if source is None or inputs is None:
+            return
+        node.replace_input_with(0, self._through(node, source, inputs))
+        node.replace_input_with(1, self._weight(node, stored, 0))
+        self.grids[source] = inputs
 
     def _ahead(self, value: ir.Value) -> Inputs | None:
         """The grid of what a maximum pool makes of the value: it takes one of its numbers."""
@@ -189,6 +221,23 @@ def is_plain(node: ir.Node) -> bool:
         factors = attributes.get_float("alpha", 1.0), attributes.get_float("beta", 1.0)
         return factors == (1.0, 1.0) and not attributes.get_int("transA", 0)
     return node.op_type == "MatMul"
+
+
+def _has_fixed_bias(node: ir.Node) -> bool:
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    return bias is None or bias.is_initializer()
+
+
+def _of_multiplied(stored: Stored) -> Stored:
+    """The integers for channels that were multiplied: the columns' factors, or the rows', go."""
+    if stored.channels is None:
+        return stored
+    if stored.column_steps is not None:
+        return replace(stored, column_steps=None)
+    return replace(
+        stored,
+        row_steps=stored.row_steps / stored.channels.reshape(-1, *[1] * (stored.codes.ndim - 1)),
+    )
 
 
 def _positive(stored: Stored) -> Stored:

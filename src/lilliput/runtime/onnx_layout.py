@@ -24,6 +24,7 @@ class Stored:
         inputs: How what they are multiplied with is rounded, or None.
         results: How what comes out of a convolution is rounded, or None.
         outliers: Columns that are float instead, or None.
+        channels: What the convolution before multiplies what it hands on with, or None.
     """
 
     codes: np.ndarray
@@ -34,6 +35,7 @@ class Stored:
     inputs: Inputs | None = None
     results: Inputs | None = None
     outliers: Outliers | None = None
+    channels: np.ndarray | None = None
 
 
 def store_grid(binding: Binding, encodings: Mapping[str, Encoding]) -> Stored | None:
@@ -104,7 +106,14 @@ def _whole(binding: Binding, piece: Piece, grid: Grid | Codebook) -> Stored:
     )
     if isinstance(grid, Codebook):
         return replace(stored, values=grid.values.float().numpy())
-    return replace(stored, inputs=grid.inputs, results=grid.results, outliers=grid.outliers)
+    channels = None if grid.channels is None else grid.channels.float().numpy()
+    return replace(
+        stored,
+        inputs=grid.inputs,
+        results=grid.results,
+        outliers=grid.outliers,
+        channels=channels,
+    )
 
 
 def _stack(binding: Binding, grids: list[tuple[Piece, Grid]]) -> Stored:

@@ -150,10 +150,12 @@ def rounding_damage(known: SiteProfile, weight: Tensor, *, grid: Grid, noise: fl
         known: The site.
         weight: (rows, columns) as the float inputs are multiplied with.
         grid: What became of it: columns that stay float cost nothing, the others are divided by
-            its column steps.
+            its column steps; of a depthwise convolution the rows by its channels.
         noise: Variance of the error of one rounded input.
     """
     scaled = weight if grid.column_steps is None else weight / grid.column_steps
+    if grid.channels is not None and grid.column_steps is None:
+        scaled = weight / grid.channels[:, None]
     if grid.outliers is not None:
         scaled = scaled.index_fill(1, grid.outliers.places, 0.0)
     if known.output is not None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from lilliput.environment import int8_saturates
 from lilliput.model.encodings import NOTHING, Encoding, Inputs, Made, Masked
 from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.model.sites import Site
 from lilliput.model.spread import Spread
 from lilliput.records import LimitName
 from lilliput.techniques.base import Option
@@ -18,6 +19,7 @@ from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.integer_products import PRODUCTS, Noise, Weights, int8_grid, int8_option
 from lilliput.tensor.activations import (
     RangeMethod,
+    channel_factors,
     chosen_range,
     column_factors,
     outlying,
@@ -41,6 +43,9 @@ class QuantizeStatic(Fields):
             is covered (SmoothQuant).
         outliers: At most so many inputs of a product, which reach several times as far as the
             others, stay float with their weights (LLM.int8), in [0, 64].
+        equalize: Of a convolution that alone reads what another hands on, channels that reach less
+            far are scaled up by `smoothing` in the other and down here: the same function on finer
+            grids (cross-layer equalization).
         per_channel: A step for each output's weights, else one for the site.
         bits: Width of the weights; 7 for processors whose uint8 x int8 products saturate.
         feedback: Weights still to come absorb the rounding errors of weights.
@@ -48,7 +53,9 @@ class QuantizeStatic(Fields):
 
     name: ClassVar[str] = "quantize_static"
     family: ClassVar[Family] = "quantize"
-    source: ClassVar[str] = "Jacob et al. 2018, arXiv 1712.05877; arXiv 2211.10438 and 2208.07339"
+    source: ClassVar[str] = (
+        "Jacob et al. 2018, arXiv 1712.05877; arXiv 2211.10438, 2208.07339, 1906.04721"
+    )
     summary: ClassVar[str] = "int8 weights, uint8 activations on fixed grids: integer kernels"
 
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
@@ -58,6 +65,7 @@ class QuantizeStatic(Fields):
     percentile: float = Field(99.99, ge=90, le=100, json_schema_extra={"unit": "percent"})
     smoothing: float = Field(0.75, ge=0, le=1)
     outliers: int = Field(4, ge=0, le=64, json_schema_extra={"unit": "inputs"})
+    equalize: bool = False
     per_channel: bool = True
     bits: int = Field(8, ge=7, le=8, json_schema_extra={"unit": "bits"})
     feedback: bool = True
@@ -97,13 +105,17 @@ class QuantizeStatic(Fields):
                 before=made.get(name),
             )
             results = None if known.results is None else self._grid(known.results)
-            grids[name] = replace(grid, inputs=found.inputs, results=results)
+            grids[name] = replace(
+                grid, inputs=found.inputs, results=results, channels=found.channels
+            )
         return grids
 
     def _scheme(self, known: SiteProfile) -> "_Scheme":
         spread = known.inputs
         if spread is None or known.site.kind not in PRODUCTS | {"conv"}:
             return _Scheme()
+        if self.equalize and known.absorbed and _takes_channels(known.site):
+            return self._equalized(known.site, spread)
         if known.site.kind == "conv" or not (self.smoothing or self.outliers):
             noise = squared_error(spread.histogram, self._range(spread))
             return _Scheme(inputs=self._grid(spread), noise=noise)
@@ -119,6 +131,16 @@ class QuantizeStatic(Fields):
         inputs = Inputs(*uint8_grid((float(low.min()), float(high.max()))))
         noise = (inputs.step or 0.0) ** 2 / 12
         return _Scheme(columns, places if len(places) else None, inputs, noise)
+
+    def _equalized(self, site: Site, spread: Spread) -> "_Scheme":
+        channels = channel_factors(spread.low, spread.high, strength=self.smoothing)
+        ends = float((spread.low * channels).min()), float((spread.high * channels).max())
+        inputs = Inputs(*uint8_grid(ends))
+        noise = (inputs.step or 0.0) ** 2 / 12 * spread.histogram.nonzero
+        if site.groups > 1:
+            return _Scheme(inputs=inputs, noise=noise, channels=channels)
+        columns = channels.repeat_interleave(site.columns // len(channels))
+        return _Scheme(columns, inputs=inputs, noise=noise, channels=channels)
 
     def _noise(self, known: SiteProfile) -> Noise:
         results = known.results
@@ -144,9 +166,16 @@ class _Scheme:
         outliers: (count,) places of those that stay float, or None.
         inputs: The grid.
         noise: Variance of the error of one of them.
+        channels: (channels,) what the convolution before multiplies them with, or None.
     """
 
     columns: Tensor | None = None
     outliers: Tensor | None = None
     inputs: Inputs | None = None
     noise: float = 0.0
+    channels: Tensor | None = None
+
+
+def _takes_channels(site: Site) -> bool:
+    """Whether each row, or each column, reads one channel."""
+    return site.groups in (1, site.rows) and site.rows == site.shape[0]

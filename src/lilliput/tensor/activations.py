@@ -20,6 +20,7 @@ CANDIDATES = 64  # ends that are tried, from `SMALLEST_RANGE` of the extreme to 
 SMALLEST_RANGE = 0.01
 SMALLEST = 1e-30
 OUTLYING = 4.0
+SMALLEST_CHANNEL = 1 / 64  # of the largest: smaller ones grow no more than that
 SMALLEST_SHARE = 1e-4  # of the largest input: smaller ones are treated as if they were of this size
 
 
@@ -40,6 +41,12 @@ class Histogram:
     zeros: float
     low: float
     high: float
+
+    @property
+    def nonzero(self) -> float:
+        """Share of the values that are not exactly zero."""
+        some = float(self.counts.sum())
+        return some / max(1.0, some + self.zeros)
 
     @property
     def centres(self) -> np.ndarray:
@@ -247,3 +254,24 @@ def column_factors(low: Tensor, high: Tensor, *, strength: float, typical: Tenso
             best, found = noise, wide
     logs = found.to(torch.float64).log()
     return torch.exp(strength * (logs - logs.mean())).to(torch.float32)
+
+
+def channel_factors(low: Tensor, high: Tensor, *, strength: float) -> Tensor:
+    """What to multiply channels with so that small ones use more of a common grid.
+
+    Cross-layer equalization (arXiv 1906.04721) by what calibration saw, since steps per channel
+    make the ranges of weights equal anyway. No channel reaches farther than the largest one did.
+
+    Args:
+        low: (channels,) smallest value of each, at most 0.
+        high: (channels,) largest value, at least 0.
+        strength: In [0, 1]; 0 gives ones, at 1 every channel reaches as far as the largest.
+
+    Returns:
+        (channels,) float32, at least 1.
+    """
+    size = torch.maximum(-low, high)
+    largest = size.max()
+    if not largest > 0:
+        return torch.ones_like(size)
+    return (largest / size.clamp_min(SMALLEST_CHANNEL * largest)) ** strength
