@@ -87,6 +87,13 @@ CONTESTS = (
     ),
     *(
         Contest(
+            f"SmolLM2-135M in groups of 64, {name}", ("smollm2_groups",), "lilliput", peer, name
+        )
+        for peer in ("round_to_nearest", "hqq")
+        for name in ("perplexity", "kl")
+    ),
+    *(
+        Contest(
             "MiniLM's layers, zeros, relative error",
             ("minilm_sparse",),
             "sensitivity",
