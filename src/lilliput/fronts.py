@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lilliput.budget import Amount, Budget
+from lilliput.budget import Amount, Budget, parse_limit
 from lilliput.errors import BudgetError, UnreachableError
-from lilliput.forms import GraphForm
+from lilliput.forms import FixedForm, GraphForm
 from lilliput.planned import Planning, Point
 from lilliput.planning import Planned, bench_of, make_plan
 from lilliput.plans import plan_to_toml
@@ -34,12 +34,16 @@ def sweep_budgets(budget: Budget, amounts: Sequence[Amount]) -> dict[str, Budget
             "storage and sweep exclude each other",
             "the sweep's amounts are the storage limits; other limits choose among its points",
         )
+    if isinstance(amounts, str):
+        raise BudgetError(f"sweep {amounts!r} is one text", 'give several: ("6%", "9%", "12%")')
     given = {limit.name: limit.text for limit in budget.limits if limit.name != "drop"}
     found = {}
     for amount in amounts:
-        one = Budget(**given, storage=amount)
-        limit = one.limit("storage")
-        found[limit.text if limit is not None else ""] = one
+        try:
+            limit = parse_limit("storage", amount)
+        except BudgetError as error:
+            raise BudgetError(f"sweep: {error.message}", error.hint) from error
+        found[limit.text] = Budget(**given, storage=limit.text)
     return found
 
 
@@ -103,8 +107,8 @@ def write_points(points: Sequence[tuple[Point, Plan]], folder: Path) -> None:
 
 @contextmanager
 def _timed(run: Run, trials: Trials, scratch: Path) -> Iterator[Latency]:
-    """Milliseconds of a plan's file; None where there is no graph to run."""
-    if not isinstance(run.form, GraphForm):
+    """Milliseconds of a plan's file; None where there is no graph that takes the examples."""
+    if not isinstance(run.form, GraphForm) or isinstance(run.form, FixedForm):
         yield lambda plan: None
         return
     with bench_of(run, scratch) as bench:

@@ -24,7 +24,7 @@ from lilliput.records import Fidelity, Plan, Report
 from lilliput.runs import Run, Settings, prepare
 from lilliput.runtime.factor_speed import FactorSpeed
 from lilliput.runtime.processes import Worker
-from lilliput.stages.apply import check_fits
+from lilliput.stages.apply import check_fits, check_steps
 from lilliput.stages.export import Exported
 from lilliput.stages.forecast import Claim, forecast
 from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
@@ -105,9 +105,10 @@ def apply_plan(
         settings: Everything else; the plan's own seed is used.
 
     Raises:
-        PlanError: The plan does not fit the model.
+        PlanError: The plan does not fit the model, or a step of it is wrong.
     """
     check_fits(plan, model_hash(task.model))
+    check_steps(plan)
     out, settings, budget = Path(out), settings or Settings(), budget or Budget()
     command = settings.command or python_call("apply_plan(plan, task", budget, out=out)
     settings = replace(settings, seed=plan.seed, command=command)
@@ -116,6 +117,7 @@ def apply_plan(
         tempfile.TemporaryDirectory(prefix="lilliput-") as scratch,
     ):
         run = prepare(task, budget, settings, Path(scratch))
+        check_steps(plan, run.captured.sites)
         _tell_forecast(run, out)
         known = run.clock("profile", lambda: _profile(run, plan))
         trials = _trials(run, known)

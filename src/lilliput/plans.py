@@ -1,5 +1,6 @@
 """Plans as TOML, both ways."""
 
+import difflib
 import json
 import tomllib
 from pathlib import Path
@@ -32,7 +33,7 @@ def plan_from_toml(text: str) -> Plan:
     except tomllib.TOMLDecodeError as error:
         raise PlanError(f"the plan is not valid TOML: {error}") from error
     except ValidationError as error:
-        raise PlanError(_complaint(error), "see plan.toml of any run for the fields") from error
+        raise _complaint(error) from error
 
 
 def read_plan(path: Path) -> Plan:
@@ -69,9 +70,16 @@ def _value(value: bool | int | float | str) -> str:
     return repr(value)
 
 
-def _complaint(error: ValidationError) -> str:
-    first = error.errors()[0]
+def _complaint(error: ValidationError) -> PlanError:
+    """The first thing wrong with a plan; a misspelt field also leaves another one missing."""
+    every = error.errors()
+    first = next((one for one in every if one["type"] == "extra_forbidden"), every[0])
     field = ".".join(str(part) for part in first["loc"]) or "the plan"
-    if first["type"] == "extra_forbidden":
-        return f"the plan has an unknown field {field!r}"
-    return f"the plan's field {field!r} is wrong: {first['msg']}"
+    known = (Step if len(first["loc"]) > 1 else Plan).model_fields
+    fields = f"the fields are {', '.join(known)}"
+    if first["type"] != "extra_forbidden":
+        said = first["msg"].replace("valid tuple", "list")
+        return PlanError(f"the plan's field {field!r} is wrong: {said}", fields)
+    close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+    hint = f"did you mean {close[0]}? {fields}" if close else fields
+    return PlanError(f"the plan has an unknown field {field!r}", hint)

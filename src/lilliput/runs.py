@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from lilliput.batches import at_most
 from lilliput.budget import Budget, Limit, resolve_drop
-from lilliput.errors import CaptureError, InternalError, TaskError
+from lilliput.errors import CaptureError, InputError, InternalError, TaskError
 from lilliput.forms import FixedForm, Form, GraphForm, WeightsForm
 from lilliput.ledger import Ledger
 from lilliput.metrics import Metric
@@ -26,6 +26,7 @@ from lilliput.task import Split, Task
 from lilliput.validation import check_task
 
 LEDGER = "lilliput-looks.json"
+SEEDS = 2**32
 PRICED = ("memory", "latency")
 T = TypeVar("T")
 
@@ -35,7 +36,7 @@ class Settings:
     """Everything about a run that is neither the task nor the budget.
 
     Attributes:
-        seed: Of everything random; same seed, same bytes.
+        seed: Of everything random, 0 to 2^32 - 1; same seed, same bytes.
         part: Compress only this submodule (qualified name); empty for the whole model.
         arithmetic: ``float32``, ``int8``, ``fixed`` (integers only), or None: int8 where memory is
             limited.
@@ -46,6 +47,9 @@ class Settings:
         source_bytes: Size of the checkpoint the user came with, where there is one.
         said: Told every line worth telling: the forecast, warnings.
         progress: Told stage, steps done, steps in all.
+
+    Raises:
+        InputError: The seed is out of range.
     """
 
     seed: int = 0
@@ -58,6 +62,13 @@ class Settings:
     source_bytes: int | None = None
     said: Callable[[str], None] = lambda line: None
     progress: Progress = unseen
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < SEEDS:
+            raise InputError(
+                f"seed {self.seed} is out of range",
+                f"allowed is 0 to {SEEDS - 1}, the nearest is {min(max(self.seed, 0), SEEDS - 1)}",
+            )
 
 
 @dataclass(frozen=True)
@@ -193,8 +204,7 @@ def _captured(
     try:
         return _graph(task, budget, settings, scratch)
     except CaptureError as error:
-        if settings.part or settings.conditions.runtime != Conditions.runtime:
-            raise
+        _check_needs_no_graph(settings, error)
         reason = error.message
     captured = capture_or_hooks(task.model, task.sample(2), dynamic=task.varying())
     note = (
@@ -203,6 +213,24 @@ def _captured(
     )
     form = WeightsForm.of(task.model, scratch / "original.onnx")
     return captured, form, tuple(dict.fromkeys((note, *captured.warnings)))
+
+
+def _check_needs_no_graph(settings: Settings, error: CaptureError) -> None:
+    """Whether all that was asked for can be had where PyTorch runs the weights.
+
+    Raises:
+        CaptureError: Something cannot; the hint names it.
+    """
+    needed = {
+        "part": settings.part,
+        "runtime": settings.conditions.runtime,
+        "arithmetic": settings.arithmetic or "float32",
+    }
+    can = {"part": "", "runtime": Conditions.runtime, "arithmetic": "float32"}
+    for name, value in needed.items():
+        if value != can[name]:
+            hint = f"leave {name} {value} out, which needs the graph: PyTorch then runs the weights"
+            raise CaptureError(error.message, hint) from error
 
 
 def _graph(

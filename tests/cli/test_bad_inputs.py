@@ -1,12 +1,17 @@
 """The list of bad inputs: each gets one line, a hint, status 2, and leaves nothing behind."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from clusters import files
+from torch import nn
 
+from graphs import graph, node, written
+from lilliput.model.hashes import model_hash
 from lilliput.runs import LEDGER
 
 TASKS = {
@@ -27,6 +32,14 @@ TASKS = {
     "task = lilliput.Task(model=Net(), metric='accuracy',\n"
     "    examples=[(torch.randn(32), torch.zeros(3)) for _ in range(40)])\n",
 }
+
+
+@pytest.fixture
+def scratch(tmp_path_factory, monkeypatch):
+    """Where temporary files go."""
+    folder = tmp_path_factory.mktemp("scratch")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 def refused(said, message):
@@ -78,6 +91,16 @@ def test_the_line_of_a_failing_task_is_named(call, here):
         ("--threads 0", "--threads 0 is too few"),
         ("--batch -1", "--batch -1 is too few"),
         ("--metric accuracy", "--metric does not go with task.py"),
+        ("--runtime opnvino", '"openvino". Did you mean "openvino"?'),
+        ("--arithmetic int4", 'Choose from: "float32", "int8", "fixed". Did you mean "int8"?'),
+        ("--seed -1", "seed -1 is out of range"),
+        ("--seed 99999999999999999999", "seed 99999999999999999999 is out of range"),
+        ("--part hiden", "the model has no part 'hiden'"),
+        ("--sweep 6%,", "--sweep '6%,' has an empty limit"),
+        ("--sweep 6%,nine", "sweep: storage 'nine' is not a limit"),
+        ("--sweep 6%,5ms", "sweep: storage '5ms' is not a limit"),
+        ("--sweep 6%,9% --storage 9%", "storage and sweep exclude each other"),
+        ("--drop 120%", "accuracy lies between 0 and 1"),
     ],
 )
 def test_options(call, here, words, message):
@@ -161,10 +184,94 @@ def test_a_plan_for_another_model(call, here):
     assert not (here / "out").exists()
 
 
-def test_no_room_for_the_weights(call, here):
-    said = call("compress", "task.py", "--storage", "100B", "--out", "out")
-    assert "the smallest is" in refused(said, "out of reach")[0]
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--storage 100B", "a packed file of 100 bytes is out of reach, the smallest is"),
+        ("--storage 90% --installed 1KB", "a runnable file of 1,000 bytes is out of reach"),
+        ("--storage 1% --arithmetic fixed", "in fixed point the packed file has at least"),
+    ],
+)
+def test_limits_that_nothing_meets_name_the_nearest(call, here, scratch, words, message):
+    before = files(here)
+    refused(call("compress", "task.py", "--out", "out", *words.split()), message)
+    assert files(here) == before and not list(scratch.glob("lilliput*"))
+
+
+def test_a_runtime_that_is_not_installed(call, here, monkeypatch):
+    monkeypatch.setattr("lilliput.environment.package_version", lambda name: None)
+    said = call("compress", "task.py", "--out", "out", "--runtime", "openvino")
+    assert "pip install lilliput[openvino]" in refused(said, "OpenVINO is not installed")[1]
     assert not (here / "out").exists()
+
+
+STEP = '[[steps]]\ntechnique = "{}"\nwhere = ["{}"]\n'
+
+
+@pytest.mark.parametrize(
+    ("technique", "where", "message", "hint"),
+    [
+        ("quantize_rond", "hidden.weight", "unknown technique", "did you mean quantize_round?"),
+        ("quantize_round", "hiden.weight", "no site", "did you mean hidden.weight?"),
+        ("factorize_cp", "head.weight", "cannot take head.weight, 6 x 64", "factorize_whitened"),
+    ],
+)
+def test_a_plan_with_a_wrong_step(call, here, scratch, technique, where, message, hint):
+    shapes = model_hash(nn.ModuleDict({"hidden": nn.Linear(32, 64), "head": nn.Linear(64, 6)}))
+    (here / "plan.toml").write_text(f'model_hash = "{shapes}"\n{STEP.format(technique, where)}')
+    before = files(here)
+    said = call("apply", "plan.toml", "task.py", "--out", "out")
+    assert hint in refused(said, message)[1]
+    assert files(here) == before and not list(scratch.glob("lilliput*"))
+
+
+def custom(model, here):
+    """An operator that only its author has."""
+    model.graph.node[0].domain = "my.own"
+    model.opset_import.append(onnx.helper.make_opsetid("my.own", 1))
+
+
+def elsewhere(location):
+    """Weights in another file."""
+
+    def moved(model, here):
+        (here.parent / "w.bin").write_bytes(bytes(4 * 20 * 64))
+        tensor = model.graph.initializer[0]
+        onnx.external_data_helper.set_external_data(tensor, location, offset=0, length=4 * 20 * 64)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+
+    return moved
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "compress net.onnx --data x.npz --out out",
+        "profile net.onnx --data x.npz",
+        "simplify net.onnx out",
+    ],
+)
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (custom, "my.own.MatMul"),
+        (elsewhere("../w.bin"), "unsafe file name"),
+        (elsewhere("gone.bin"), "external data that is not there: 'gone.bin'"),
+    ],
+)
+def test_onnx_files(call, tmp_path, monkeypatch, scratch, command, spoil, message):
+    here = tmp_path / "own"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    weights = {"v": np.zeros((20, 64), np.float32)}
+    model = graph([node("MatMul", "x v", "y")], {"x": ["N", 20]}, ["y"], weights=weights)
+    spoil(model, here)
+    written(model, here / "net.onnx")
+    np.savez(here / "x.npz", x=np.zeros((30, 20), np.float32))
+    before = files(here)
+    refused(call(*command.split()), message)
+    assert files(here) == before and not list(scratch.glob("lilliput*"))
 
 
 def test_rows_that_do_not_match(call, here):

@@ -1,5 +1,6 @@
 """The main view of a model: its exported graph and the weights in it that can change."""
 
+import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from lilliput.errors import CaptureError
+from lilliput.errors import CaptureError, InputError
 from lilliput.model.calls import Arguments, arguments, evaluating
 from lilliput.model.exporting import (
     Dynamic,
@@ -92,6 +93,7 @@ def capture(
 
     Raises:
         CaptureError: The graph cannot be captured; names the line and the fallbacks.
+        InputError: The model has no such part; names the nearest.
         TaskError: The model does not run on `inputs`.
     """
     batch = doubled(inputs)
@@ -162,7 +164,12 @@ def _submodule(model: nn.Module, part: str) -> nn.Module:
         return model.get_submodule(part)
     except AttributeError as error:
         known = ", ".join(name for name, _ in model.named_children())
-        raise CaptureError(f"the model has no part {part!r}", f"its parts are {known}") from error
+        every = [name for name, _ in model.named_modules()]
+        close = difflib.get_close_matches(part, every, n=1)
+        raise InputError(
+            f"the model has no part {part!r}",
+            f"did you mean {close[0]}?" if close else f"its parts are {known}",
+        ) from error
 
 
 def _calls(model: nn.Module, part: str, inputs: Any) -> list[Arguments]:

@@ -25,6 +25,11 @@ class Spread:
     high: Tensor
     histogram: Histogram
 
+    @property
+    def finite(self) -> bool:
+        """Whether all values were; a histogram has no place for the others."""
+        return bool(self.low.isfinite().all() and self.high.isfinite().all())
+
     def with_rows(self, rows: Tensor) -> "Spread":
         """With more rows, (N, channels), counted."""
         return self._with(rows[:, :, None])
@@ -39,6 +44,9 @@ class Spread:
             return self
         low, high = parts.amin((0, 2)).float().cpu(), parts.amax((0, 2)).float().cpu()
         low, high = torch.minimum(self.low, low), torch.maximum(self.high, high)
+        reached = Spread(low, high, self.histogram)
+        if not reached.finite:
+            return reached
         every = -(-parts.numel() // MOST_VALUES)
         some = parts[::every] if parts.shape[2] == 1 else parts[:, :, ::every]
         seen = with_values(self.histogram, some)

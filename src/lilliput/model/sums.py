@@ -52,17 +52,19 @@ class Sums:
         else:
             rows = use.inputs(source)
             self._gram(use, 1, rows.shape[-1]).add(rows.reshape(1, -1, rows.shape[-1]), weights)
-        if not self.grams[use.key].finite:
-            raise TaskError(
-                f"NaN or infinity flows into {use.site}",
-                "check the calibration examples and the model's weights",
-            )
+        _check_finite(self.grams[use.key], f"flows into {use.site}")
         self._spread(use, source, weights)
+        _check_finite(self.spreads[use.key], f"flows into {use.site}")
 
     def count_output(self, site: str, value: Tensor) -> None:
-        """Adds what a convolution hands on: (N, channels, ...), behind BatchNorm and rectifier."""
+        """Adds what a convolution hands on: (N, channels, ...), behind BatchNorm and rectifier.
+
+        Raises:
+            TaskError: NaN or infinity comes out.
+        """
         known = self.outputs.get(site, nothing_seen(value.shape[1]))
         self.outputs[site] = known.with_map(value)
+        _check_finite(self.outputs[site], f"comes out of {site}")
 
     def _spread(self, use: Use, source: Tensor, weights: Tensor | None) -> None:
         """Extremes and histogram; of a convolution's map every value counts once."""
@@ -153,6 +155,13 @@ class Sums:
                 counts[group, index] += gram.count
         mean = (total / counts.clamp_min(1.0)).float()
         return Moments(second, round(float(counts.max())), mean=mean, frequencies=frequencies)
+
+
+def _check_finite(seen: Gram | Spread, where: str) -> None:
+    if not seen.finite:
+        raise TaskError(
+            f"NaN or infinity {where}", "check the calibration examples and the model's weights"
+        )
 
 
 def _reads(use: Use, row: int) -> bool:

@@ -1,12 +1,12 @@
 """A plan becomes encodings: each step builds on what those before it made of a parameter."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lilliput.errors import PlanError
 from lilliput.model.encodings import Dense, Encoding, LowRank, Made
 from lilliput.model.profiles import Profile
-from lilliput.records import Plan
+from lilliput.records import Plan, Step
 from lilliput.techniques import Technique, from_step, on_factors, on_ties, ties_among
 
 LATER = ("share", "quantize")  # families whose steps can follow a factorization
@@ -28,14 +28,7 @@ def apply(plan: Plan, profile: Profile) -> dict[str, Encoding]:
     encodings: dict[str, Encoding] = {}
     for step in plan.steps:
         technique = from_step(step)
-        known = profile.parameters.keys() if technique.takes_any else profile.sites.keys()
-        strange = [name for name in step.where if name not in known]
-        if strange:
-            close = difflib.get_close_matches(strange[0], list(known), n=1)
-            raise PlanError(
-                f"{step.technique}: the model has no site {strange[0]!r}",
-                f"did you mean {close[0]}?" if close else "`lilliput profile` lists the sites",
-            )
+        _check_names(step, profile.parameters if technique.takes_any else profile.sites)
         made = {name: encodings[name] for name in step.where if name in encodings}
         _check_order(technique, made)
         encodings |= _apply_step(technique, profile, step.where, made=made)
@@ -73,6 +66,38 @@ def _check_order(technique: Technique, made: Made) -> None:
                 f"an earlier step made it {type(wrong).__name__.lower()}",
                 "one site takes steps in this order: prune, factorize, then share or quantize",
             )
+
+
+def check_steps(plan: Plan, sites: Collection[str] | None = None) -> None:
+    """What can be seen of a plan's steps before anything is profiled.
+
+    Args:
+        plan: Steps, as a user may have written them.
+        sites: The model's sites; None where they are not known yet.
+
+    Raises:
+        PlanError: A technique or a field is unknown, a value is out of range, or a step names no
+            site or one that does not exist.
+    """
+    for step in plan.steps:
+        technique = from_step(step)
+        if not step.where:
+            raise PlanError(
+                f"{step.technique}: where = [] names no site", "`lilliput profile` lists the sites"
+            )
+        if sites is not None and not technique.takes_any:
+            _check_names(step, sites)
+
+
+def _check_names(step: Step, known: Collection[str]) -> None:
+    strange = next((name for name in step.where if name not in known), None)
+    if strange is None:
+        return
+    close = difflib.get_close_matches(strange, known, n=1)
+    raise PlanError(
+        f"{step.technique}: the model has no site {strange!r}",
+        f"did you mean {close[0]}?" if close else "`lilliput profile` lists the sites",
+    )
 
 
 def check_fits(plan: Plan, model_hash: str) -> None:

@@ -121,8 +121,9 @@ def from_step(step: Step) -> Technique:
         return kind(**step.settings)  # type: ignore[return-value]
     except ValidationError as error:
         first = error.errors()[0]
+        field, given = str(first["loc"][0]), first["input"]
         raise PlanError(
-            f"{step.technique}: {first['loc'][0]} = {first['input']!r}: {first['msg']}"
+            f"{step.technique}: {field} = {given!r}: {first['msg']}", kind.advice(field, given)
         ) from error
 
 

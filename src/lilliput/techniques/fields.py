@@ -1,5 +1,6 @@
 """The base of every technique's settings: frozen, validated when written, strict."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -44,6 +45,17 @@ class Fields(BaseModel):
             },
         }
 
+    @classmethod
+    def advice(cls, field: str, given: object) -> str:
+        """What a field may be, and the nearest to what was given where there is one."""
+        told = cls.described()["fields"][field]
+        if "choices" in told:
+            return f"allowed is one of {', '.join(map(str, told['choices']))}{_close(told, given)}"
+        if told["type"] == "bool":
+            return "allowed is true or false"
+        kind = "a whole number" if told["type"] == "int" else "a number"
+        return f"allowed is {kind} in {told['range']}{_inside(told, given)}"
+
     def step_of(self, where: Sequence[str]) -> Step:
         """Itself as an entry of a plan: the fields that differ from their defaults."""
         return Step(
@@ -51,6 +63,31 @@ class Fields(BaseModel):
             where=tuple(where),
             settings=self.model_dump(exclude_defaults=True),
         )
+
+
+def _close(told: Mapping[str, Any], given: object) -> str:
+    """The choice that is nearest: the next number, or the word spelt most like it."""
+    choices = told["choices"]
+    if _is_number(given) and all(map(_is_number, choices)):
+        return f", the nearest is {min(choices, key=lambda choice: abs(choice - given))}"
+    close = difflib.get_close_matches(str(given), [str(choice) for choice in choices], n=1)
+    return f", the nearest is {close[0]}" if close else ""
+
+
+def _inside(told: Mapping[str, Any], given: object) -> str:
+    """The number in the range that is nearest; nothing where the range has no last one."""
+    if not isinstance(given, int | float) or not _is_number(given):
+        return ""
+    ends = told["range"]
+    least, most = (float(end) for end in ends[1:-1].split(", "))
+    if (given <= least and ends[0] == "(") or (given >= most and ends[-1] == ")"):
+        return ""
+    near = min(max(given, least), most)
+    return f", the nearest is {round(near) if told['type'] == 'int' else near:g}"
+
+
+def _is_number(given: object) -> bool:
+    return isinstance(given, int | float) and not isinstance(given, bool) and given == given
 
 
 def _described(default: object, schema: Mapping[str, Any]) -> dict[str, Any]:

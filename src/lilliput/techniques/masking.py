@@ -23,13 +23,20 @@ Sides = Callable[[str], Tensor]
 PerPattern = Callable[[Tensor, Tensor, Pattern], Tensor]
 
 
-def pattern_for(known: SiteProfile, shape: Shape) -> Pattern:
+def pattern_for(known: SiteProfile, technique: "Prunes") -> Pattern:
     """The pattern, if the site's matrix divides into its groups or blocks.
 
     Raises:
-        PlanError: It does not; names the site and its sizes.
+        PlanError: It does not, and the message names the site and its sizes; or the amount is not
+            that of the pattern.
     """
+    shape = technique.pattern
     pattern, site = PATTERNS[shape], known.site
+    if pattern.kept and technique.amount != 1 - pattern.kept / pattern.group:
+        raise PlanError(
+            f"amount = {technique.amount:g} does not go with pattern {shape}",
+            f"allowed is {1 - pattern.kept / pattern.group:g}, which the pattern removes",
+        )
     if not fits((site.rows // site.groups, site.columns), pattern):
         raise PlanError(
             f"pattern {shape} does not divide {site.name}, {site.rows} x {site.columns}",
@@ -52,7 +59,7 @@ def pruned(
     """
     found: dict[str, Encoding] = {}
     for name in where:
-        pattern = pattern_for(profile.sites[name], technique.pattern)
+        pattern = pattern_for(profile.sites[name], technique)
 
         def one(rows: Tensor, side: Tensor, _: slice, pattern: Pattern = pattern) -> Tensor:
             return solve(rows, side, pattern)
@@ -85,7 +92,7 @@ def ranked(
             name: keep(
                 each,
                 technique.amount,
-                pattern=pattern_for(profile.sites[name], technique.pattern),
+                pattern=pattern_for(profile.sites[name], technique),
             )
             for name, each in scores.items()
         }

@@ -128,6 +128,8 @@ class ShareValues(Fields):
 
 
 def _half_sizes(weight: Tensor) -> Tensor:
-    """Root mean squares of rows in half precision; 1 where that is nothing."""
-    half = weight.square().mean(1).sqrt().to(torch.float16).to(torch.float32)
+    """Root mean squares of rows in half precision, which ends at 65504; 1 where that is nothing."""
+    largest = torch.finfo(torch.float16).max
+    sizes = weight.square().mean(1).sqrt().clamp_max(largest)
+    half = sizes.to(torch.float16).to(torch.float32)
     return torch.where(half > 0, half, torch.ones(()))

@@ -75,7 +75,7 @@ def layer_damage(weight: Tensor, replaced: Tensor, second: Tensor) -> Tensor:
         (out,) in squared units of the layer's output, per position.
     """
     error = weight - replaced
-    return (_times(error, second) * error).sum(1)
+    return (_times(error, second) * error).sum(1).clamp_min(0)  # below it by rounding only
 
 
 def two_sided_damage(weight: Tensor, replaced: Tensor, *, second: Tensor, output: Tensor) -> float:
@@ -88,7 +88,8 @@ def two_sided_damage(weight: Tensor, replaced: Tensor, *, second: Tensor, output
         output: G, (out, out).
     """
     error = weight - replaced
-    return float((_times(error, second) * (output.to(error.dtype) @ error)).sum())
+    lost = (_times(error, second) * (output.to(error.dtype) @ error)).sum()
+    return float(lost.clamp_min(0))  # below it by rounding only
 
 
 def _times(error: Tensor, second: Tensor) -> Tensor:
