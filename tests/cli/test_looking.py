@@ -36,3 +36,4 @@ def test_techniques_lists_the_table(call):
         assert entry["fields"].keys() == kind.model_fields.keys()
         for field in entry["fields"].values():
             assert "range" in field or "choices" in field or field["type"] == "bool"
+            assert "unit" in field or field["type"] in ("bool", "str"), (entry["name"], field)

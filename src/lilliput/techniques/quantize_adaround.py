@@ -12,7 +12,15 @@ from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.grouping import BITS, Columns, as_grouped, mask_of, ranges_of, widths
+from lilliput.techniques.grouping import (
+    BITS,
+    GROUP,
+    Columns,
+    as_grouped,
+    mask_of,
+    ranges_of,
+    widths,
+)
 from lilliput.tensor.adaround import learned_codes
 
 
@@ -40,7 +48,7 @@ class QuantizeAdaround(Fields):
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     bits: int = BITS
-    group: Columns = 64
+    group: Columns = GROUP
     symmetric: bool = False
     clip: bool = True
     iterations: int = Field(200, ge=1, le=20_000, json_schema_extra={"unit": "steps"})

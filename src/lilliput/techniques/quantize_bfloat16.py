@@ -26,7 +26,7 @@ class QuantizeBfloat16(Fields):
     name: ClassVar[str] = "quantize_bfloat16"
     family: ClassVar[Family] = "quantize"
     source: ClassVar[str] = "Kalamkar et al. 2019, arXiv 1905.12322"
-    summary: ClassVar[str] = "float weights with eight bits of precision and any size"
+    summary: ClassVar[str] = "float weights with eight bits of precision and float32's range"
     # No candidate by itself: half precision rounds less at equal bytes.
     serves: ClassVar[frozenset[LimitName] | None] = frozenset()
     takes_any: ClassVar[bool] = True

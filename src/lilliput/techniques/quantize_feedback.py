@@ -50,16 +50,20 @@ class QuantizeFeedback(Fields):
 
     name: ClassVar[str] = "quantize_feedback"
     family: ClassVar[Family] = "quantize"
-    source: ClassVar[str] = "arXiv 2210.17323 and 2505.22988, on an entropy-coded unbounded grid"
+    source: ClassVar[str] = "Frantar et al. 2022, GPTQ, arXiv 2210.17323; rows: arXiv 2505.22988"
     summary: ClassVar[str] = "error-feedback rounding onto an entropy-coded uniform grid"
 
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     step: float = Field(1.0, gt=0, le=16, json_schema_extra={"unit": "standard deviations"})
-    row_exponent: float = Field(0.4, ge=0, le=0.5)
-    diagonal_exponent: float = Field(0.2, ge=0, le=0.5)
-    column_exponent: float = Field(-1.0, ge=-1, le=1)
-    dead_zone: float = Field(-1.0, ge=-1, lt=0.5, json_schema_extra={"unit": "steps"})
+    row_exponent: float = Field(0.4, ge=0, le=0.5, json_schema_extra={"unit": "exponent"})
+    diagonal_exponent: float = Field(0.2, ge=0, le=0.5, json_schema_extra={"unit": "exponent"})
+    column_exponent: float = Field(
+        -1.0, ge=-1, le=1, json_schema_extra={"unit": "exponent; negative: chosen"}
+    )
+    dead_zone: float = Field(
+        -1.0, ge=-1, lt=0.5, json_schema_extra={"unit": "steps; negative: chosen"}
+    )
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Nine steps, finest first; damage and bytes from a sample of rows."""

@@ -13,6 +13,7 @@ from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grouping import (
     BITS,
+    GROUP,
     Columns,
     Part,
     as_grouped,
@@ -48,7 +49,7 @@ class QuantizeGroups(Fields):
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     bits: int = BITS
-    group: Columns = 64
+    group: Columns = GROUP
     symmetric: bool = False
     method: Literal["round", "feedback"] = "feedback"
     clip: bool = True

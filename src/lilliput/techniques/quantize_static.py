@@ -54,7 +54,8 @@ class QuantizeStatic(Fields):
     name: ClassVar[str] = "quantize_static"
     family: ClassVar[Family] = "quantize"
     source: ClassVar[str] = (
-        "Jacob et al. 2018, arXiv 1712.05877; arXiv 2211.10438, 2208.07339, 1906.04721"
+        "Jacob et al. 2018, arXiv 1712.05877; SmoothQuant, arXiv 2211.10438; "
+        "LLM.int8, arXiv 2208.07339; cross-layer equalization, arXiv 1906.04721"
     )
     summary: ClassVar[str] = "int8 weights, uint8 activations on fixed grids: integer kernels"
 
@@ -63,7 +64,7 @@ class QuantizeStatic(Fields):
 
     ranges: RangeMethod = "minmax"
     percentile: float = Field(99.99, ge=90, le=100, json_schema_extra={"unit": "percent"})
-    smoothing: float = Field(0.75, ge=0, le=1)
+    smoothing: float = Field(0.75, ge=0, le=1, json_schema_extra={"unit": "exponent"})
     outliers: int = Field(4, ge=0, le=64, json_schema_extra={"unit": "inputs"})
     equalize: bool = False
     per_channel: bool = True
