@@ -16,7 +16,7 @@ from lilliput.tensor.packing import packed_width
 from lilliput.tensor.ranges import Ranges, clipped_ranges, full_ranges
 
 Columns = Literal[16, 32, 64, 128, 256]
-GROUP: Any = Field(64, json_schema_extra={"unit": "columns"})  # one of `Columns`
+GROUP = Field(64, json_schema_extra={"unit": "columns"})
 BITS = Field(4, ge=2, le=8, json_schema_extra={"unit": "bits"})
 WIDTHS = (8, 4, 3, 2)
 STEP_BYTES = 2  # in the packed file; 4 in the runnable one
