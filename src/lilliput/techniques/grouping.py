@@ -1,7 +1,7 @@
 """What quantization in groups of columns shares: sizes, grids, options, and the encoding."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from pydantic import Field
@@ -15,8 +15,7 @@ from lilliput.techniques.base import Option
 from lilliput.tensor.packing import packed_width
 from lilliput.tensor.ranges import Ranges, clipped_ranges, full_ranges
 
-Columns = Literal[16, 32, 64, 128, 256]
-GROUP = Field(64, json_schema_extra={"unit": "columns"})
+Columns = Annotated[Literal[16, 32, 64, 128, 256], Field(json_schema_extra={"unit": "columns"})]
 BITS = Field(4, ge=2, le=8, json_schema_extra={"unit": "bits"})
 WIDTHS = (8, 4, 3, 2)
 STEP_BYTES = 2  # in the packed file; 4 in the runnable one

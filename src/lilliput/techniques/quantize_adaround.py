@@ -14,7 +14,6 @@ from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grouping import (
     BITS,
-    GROUP,
     Columns,
     as_grouped,
     mask_of,
@@ -48,7 +47,7 @@ class QuantizeAdaround(Fields):
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     bits: int = BITS
-    group: Columns = GROUP
+    group: Columns = 64
     symmetric: bool = False
     clip: bool = True
     iterations: int = Field(200, ge=1, le=20_000, json_schema_extra={"unit": "steps"})

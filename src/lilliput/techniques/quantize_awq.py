@@ -12,7 +12,7 @@ from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.grouping import BITS, GROUP, Columns, Part, as_grouped, ranges_of, widths
+from lilliput.techniques.grouping import BITS, Columns, Part, as_grouped, ranges_of, widths
 
 SMALLEST_SCALE = 1e-3  # of a column, against their geometric mean
 
@@ -41,7 +41,7 @@ class QuantizeAwq(Fields):
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     bits: int = BITS
-    group: Columns = GROUP
+    group: Columns = 64
     symmetric: bool = False
     clip: bool = True
     tries: int = Field(11, ge=2, le=64, json_schema_extra={"unit": "powers"})

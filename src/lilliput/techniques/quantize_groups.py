@@ -13,7 +13,6 @@ from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grouping import (
     BITS,
-    GROUP,
     Columns,
     Part,
     as_grouped,
@@ -49,7 +48,7 @@ class QuantizeGroups(Fields):
     follows: ClassVar[tuple[type[Encoding], ...]] = (Masked,)
 
     bits: int = BITS
-    group: Columns = GROUP
+    group: Columns = 64
     symmetric: bool = False
     method: Literal["round", "feedback"] = "feedback"
     clip: bool = True
