@@ -167,7 +167,7 @@ def test_steps_that_the_sites_cannot_take(task, scratch, steps, message, hint):
 def test_a_site_that_does_not_exist_is_named_before_anything_is_profiled(
     task, scratch, monkeypatch
 ):
-    monkeypatch.setattr("lilliput.pipeline.profile", None)
+    monkeypatch.setattr("lilliput.pipeline.observed", None)
     told = refused(task, text(step("quantize_round", "narow.weight")), scratch)
     assert "no site 'narow.weight'" in told.message
 
