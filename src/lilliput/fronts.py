@@ -9,7 +9,7 @@ import numpy as np
 
 from lilliput.budget import Amount, Budget, parse_limit
 from lilliput.errors import BudgetError, UnreachableError
-from lilliput.forms import FixedForm, GraphForm
+from lilliput.forms import GraphForm
 from lilliput.planned import Planning, Point
 from lilliput.planning import Planned, bench_of, make_plan
 from lilliput.plans import plan_to_toml
@@ -107,8 +107,8 @@ def write_points(points: Sequence[tuple[Point, Plan]], folder: Path) -> None:
 
 @contextmanager
 def _timed(run: Run, trials: Trials, scratch: Path) -> Iterator[Latency]:
-    """Milliseconds of a plan's file; None where there is no graph that takes the examples."""
-    if not isinstance(run.form, GraphForm) or isinstance(run.form, FixedForm):
+    """Milliseconds of a plan's file; None where there is no graph to run."""
+    if not isinstance(run.form, GraphForm):
         yield lambda plan: None
         return
     with bench_of(run, scratch) as bench:

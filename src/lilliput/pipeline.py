@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from lilliput.budget import Amount, Budget
+from lilliput.errors import BudgetError
 from lilliput.evidence import Evidence
 from lilliput.findings import Findings, assemble, python_call
 from lilliput.folders import PACKED, fresh_folder
@@ -69,6 +70,11 @@ def compress(
     """
     out, settings, budget = Path(out), settings or Settings(), budget or Budget()
     budgets = sweep_budgets(budget, sweep) if sweep else {}
+    if sweep and settings.arithmetic == "fixed":
+        raise BudgetError(
+            "sweep does not go with arithmetic fixed, which has one width for all sites",
+            "give storage or installed instead; float32 and int8 take a sweep",
+        )
     if sweep and not settings.command:
         call = python_call("compress(task", budget, out=out, seed=settings.seed)
         settings = replace(settings, command=f"{call[:-1]}, sweep={tuple(budgets)})")

@@ -57,7 +57,7 @@ class Point(Record):
         plan: File beside the report that replays it.
         storage_bytes: Bytes of the packed file.
         installed_bytes: Bytes of the runnable file.
-        latency_ms: Median call; None where PyTorch runs the weights, and in fixed point.
+        latency_ms: Median call; None where PyTorch runs the weights.
         divergence: How far the output moved on search examples, in the currency.
         predicted_divergence: The same as planned.
         expected_drop: Upper bound of the drop that the proof examples are expected to show.

@@ -100,6 +100,7 @@ def test_the_line_of_a_failing_task_is_named(call, here):
         ("--sweep 6%,nine", "sweep: storage 'nine' is not a limit"),
         ("--sweep 6%,5ms", "sweep: storage '5ms' is not a limit"),
         ("--sweep 6%,9% --storage 9%", "storage and sweep exclude each other"),
+        ("--sweep 30%,60% --arithmetic fixed", "sweep does not go with arithmetic fixed"),
         ("--drop 120%", "accuracy lies between 0 and 1"),
     ],
 )
