@@ -87,10 +87,10 @@ CONTESTS = (
     ),
     *(
         Contest(
-            f"SmolLM2-135M in groups of 64, {name}", ("smollm2_groups",), "lilliput", peer, name
+            f"SmolLM2-135M in groups of 64, {word}", ("smollm2_groups",), "lilliput", peer, name
         )
         for peer in ("round_to_nearest", "hqq")
-        for name in ("perplexity", "kl")
+        for name, word in (("perplexity", "perplexity"), ("kl", "KL"))
     ),
     *(
         Contest(

@@ -1,4 +1,4 @@
-"""A language model at 4 bits in groups of 64: perplexity, seconds and memory, on one core.
+"""A language model at 4 bits in groups of 64: perplexity, seconds and memory, on one thread.
 
 All weights with two axes, the tied table of tokens among them. Ours are a real packed file and a
 runnable file, whose answers are what is scored; the peers' files are decoded into PyTorch.
@@ -130,7 +130,7 @@ def compressed(task: Task, folder: str) -> tuple[int, dict[str, object]]:
         "stage_seconds": seconds,
         "installed_bytes": files["model.onnx"].bytes,
         "row_sides": sum(site.output is not None for site in known.sites.values()),
-        "note": "seconds on one core of a shared machine that was busy with other work",
+        "note": "seconds on one thread of a shared machine that was busy with other work",
     }
     return files["model.lilliput"].bytes, details
 
