@@ -126,7 +126,7 @@ CONTESTS = (
             ("efficientnet_int8", "EfficientNet-Lite0, KL", "kl"),
             ("resnet_int8", "ResNet18-like, relative error", "relative"),
         )
-        for peer, asked in (("nncf", 0.5), ("ort_static", None), ("ort_dynamic", None))
+        for peer, asked in ((r"nncf_\w+", 0.5), ("ort_static", None), ("ort_dynamic", None))
     ),
     *(
         Contest(
@@ -138,7 +138,7 @@ CONTESTS = (
             inverse=True,
         )
         for row, name in zip(INT8, ("MiniLM", "EfficientNet-Lite0", "ResNet18-like"), strict=True)
-        for peer in ("nncf", "ort_static", "ort_dynamic")
+        for peer in (r"nncf_\w+", "ort_static", "ort_dynamic")
         for size in (1, 8)
     ),
 )
