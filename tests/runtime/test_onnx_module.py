@@ -3,8 +3,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
-from graphs import graph, node, weight
 
+from graphs import graph, node, weight
 from lilliput.errors import TaskError
 from lilliput.model.calls import run_with
 from lilliput.runtime.onnx_module import OnnxModule

@@ -3,9 +3,9 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from graphs import graph, node, weight
 from onnx import helper
 
+from graphs import graph, node, weight
 from lilliput.runtime import onnx_simplify
 from lilliput.runtime.onnx_clean import array_of
 from lilliput.runtime.onnx_simplify import simplify
