@@ -31,7 +31,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
