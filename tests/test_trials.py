@@ -8,11 +8,12 @@ import torch
 
 from classifiers import Perceptron, task_of, trained
 from lilliput.budget import Budget
+from lilliput.model.encodings import LowRank
 from lilliput.records import Plan
 from lilliput.runs import Settings, prepare
 from lilliput.stages.profile import profile
 from lilliput.statistics import Bound
-from lilliput.techniques import QuantizeFeedback, QuantizeRound
+from lilliput.techniques import FactorizeSvd, QuantizeDynamic, QuantizeFeedback, QuantizeRound
 from lilliput.trials import Trials, _shrunk
 
 
@@ -116,3 +117,14 @@ def test_few_flips_are_pulled_toward_what_flips_usually_do(flips):
 def test_a_model_that_is_always_right_loses_what_it_flips():
     found = _shrunk(Bound(0.01, None, None, 0.95, "score", 500, 500, 5), 1.0)
     assert found[0] == pytest.approx(0.01)
+
+
+def test_rounded_inputs_of_a_factor_count_too(trials):
+    names = tuple(n for n, s in trials.profile.sites.items() if s.site.kind == "linear")
+    steps = (FactorizeSvd(amount=0.3).step_of(names), QuantizeDynamic().step_of(names))
+    plan = Plan(model_hash=trials.profile.model_hash, steps=steps)
+    made = trials.encodings(plan)
+    assert any(isinstance(made[name], LowRank) for name in names)
+    assert not trials.form.computes(made)
+    floats = Plan(model_hash=trials.profile.model_hash, steps=steps[:1])
+    assert trials.form.computes(trials.encodings(floats))

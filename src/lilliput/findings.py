@@ -6,11 +6,12 @@ from pathlib import Path
 
 from lilliput.budget import Budget
 from lilliput.environment import environment
-from lilliput.model.encodings import Encoding, Grid, Grouped
+from lilliput.model.encodings import Encoding, Grid, Grouped, parts_of
 from lilliput.model.profiles import Profile
 from lilliput.planned import Planning, Point
 from lilliput.records import Drop, Fidelity, Measurement, Plan, Report, SiteReport
 from lilliput.runs import Run
+from lilliput.runtime.onnx_encode import STEP_SUFFIXES
 from lilliput.stages.export import Exported
 from lilliput.stages.judge import Judgement
 from lilliput.stages.summary import summary_sentence
@@ -135,7 +136,7 @@ def _site(found: Findings, name: str) -> SiteReport:
         damage=relative,
         sensitivity=known.sensitivity,
         macs=known.macs,
-        clipped=encoding.clipped if isinstance(encoding, Grid | Grouped) else 0,
+        clipped=sum(p.clipped for p in parts_of(encoding) if isinstance(p, Grid | Grouped)),
     )
 
 
@@ -151,4 +152,4 @@ def _stored_bytes(found: Findings, name: str) -> int | None:
     return sum(mine) if mine else None
 
 
-_PARTS = frozenset({".codes", ".rows", ".columns", ".steps", ".values", ".zeros", ".row.zeros"})
+_PARTS = frozenset({".codes", ".row.zeros", *STEP_SUFFIXES})

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lilliput.batches import flatten_inputs
 from lilliput.coding import pack
 from lilliput.errors import InputError
-from lilliput.model.encodings import Encoding, Grid
+from lilliput.model.encodings import Encoding, Grid, parts_of
 from lilliput.model.profiles import NO_FOLDING, Folding
 from lilliput.model.sites import Site
 from lilliput.records import Plan
@@ -130,7 +130,8 @@ class GraphForm:
 
     def computes(self, encodings: Mapping[str, Encoding]) -> bool:
         """Not where activations are rounded: by the runtime's own kernels, or as a site asks."""
-        asked = any(isinstance(e, Grid) and e.inputs is not None for e in encodings.values())
+        parts = (part for encoding in encodings.values() for part in parts_of(encoding))
+        asked = any(isinstance(part, Grid) and part.inputs is not None for part in parts)
         return self.arithmetic == "float32" and not asked
 
     def export(self, encodings: Mapping[str, Encoding], *, plan: Plan, folder: Path) -> Exported:

@@ -239,6 +239,11 @@ Made = Mapping[str, Encoding]  # what earlier steps of a plan made of parameters
 NOTHING: Made = MappingProxyType({})
 
 
+def parts_of(encoding: Encoding) -> tuple[Factor, ...]:
+    """The factors of a product; of anything else itself."""
+    return encoding.factors if isinstance(encoding, LowRank) else (encoding,)
+
+
 def decoded(encodings: Mapping[str, Encoding], model: nn.Module) -> dict[str, Tensor]:
     """What the model computes with, by parameter, in the parameters' own types."""
     known = dict(model.named_parameters())
