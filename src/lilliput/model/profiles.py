@@ -81,6 +81,11 @@ class SiteProfile:
         sizes = self.row_factors.abs()
         return sizes.clamp_min(SMALLEST_FACTOR * float(sizes.mean()) or 1.0)
 
+    @property
+    def row_side(self) -> Tensor:
+        """G: whole, (rows, rows), where that is known, else its diagonal, (rows,)."""
+        return self.weights if self.output is None else self.output
+
     def damage(self, weight: Tensor, replaced: Tensor) -> float:
         """What the replacement costs under the metric; without data the squared error.
 

@@ -84,10 +84,9 @@ class Chain:
 
     def _factors(self, profile: Profile, name: str, amount: float, rank: int) -> list[Tensor]:
         known = profile.sites[name]
-        output = known.weights if known.output is None else known.output
         return decomposed(
             profile.matrix(name).reshape(known.site.shape),
-            Metric(profile.column_side(name)[0], output),
+            Metric(profile.column_side(name)[0], known.row_side),
             decompose=self.split(known.site, amount, rank),
         )
 

@@ -57,6 +57,6 @@ class FactorizeWhitened(Fields):
             profile.products[key] = best_products(
                 profile.matrix(name),
                 factor=None if known.second is None else profile.factor(name)[0],
-                output=known.weights if known.output is None else known.output,
+                output=known.row_side,
             )
         return profile.products[key]

@@ -8,8 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from lilliput.coding import estimate_bits
-from lilliput.model.encodings import Encoding, Grouped, Made, Masked
-from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.model.encodings import Encoding, Grouped
+from lilliput.model.profiles import Profile
 from lilliput.model.sites import Site
 from lilliput.techniques.base import Option
 from lilliput.tensor.packing import packed_width
@@ -124,9 +124,3 @@ def installed_bytes(made: Grouped) -> int:
     parts = [made.codes] if made.zeros is None else [made.codes, made.zeros]
     floats = made.steps.numel() + (0 if made.column_steps is None else len(made.column_steps))
     return sum(-(-part.numel() * width // 8) for part in parts) + 4 * floats
-
-
-def mask_of(known: SiteProfile, made: Made) -> Tensor | None:
-    """(rows, columns) bool, False where an earlier step removed; None where none did."""
-    before = made.get(known.site.name)
-    return known.site.matrix(before.mask) if isinstance(before, Masked) else None

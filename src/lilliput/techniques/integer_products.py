@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from lilliput.coding import estimate_bits
-from lilliput.model.encodings import Encoding, Grid, Masked, Outliers
+from lilliput.model.encodings import NOTHING, Encoding, Grid, Made, Outliers
 from lilliput.model.profiles import SMALLEST_WORTH, Profile, SiteProfile
 from lilliput.techniques.base import Option
+from lilliput.techniques.earlier import mask_of, weight_left
 from lilliput.techniques.grid_storage import as_grid
 from lilliput.tensor.feedback import Rounding, feedback_codes
 from lilliput.tensor.grids import absolute_maximum_steps, clipped_steps, round_to_grid
@@ -51,7 +52,7 @@ def int8_grid(
     weights: Weights,
     columns: Tensor | None = None,
     outliers: Tensor | None = None,
-    before: Encoding | None = None,
+    made: Made = NOTHING,
 ) -> Grid:
     """A site's weight as int8 codes, bounded by their width.
 
@@ -61,11 +62,9 @@ def int8_grid(
         weights: How.
         columns: (columns,) factors on the steps, or None for ones.
         outliers: (count,) columns that stay float, or None.
-        before: What an earlier step made of it.
+        made: What earlier steps made of sites.
     """
-    known, weight = profile.sites[name], profile.matrix(name)
-    if before is not None:
-        weight = known.site.matrix(before.decode()).to(torch.float32)
+    known, weight = profile.sites[name], weight_left(profile, name, made=made)
     factor, few = profile.factor(name), None
     if outliers is not None:
         few = Outliers(outliers, weight[:, outliers].contiguous())
@@ -75,14 +74,13 @@ def int8_grid(
     steps = _steps(profile, known, scaled, columns=columns, weights=weights)
     largest = 2 ** (weights.bits - 1) - 1
     if weights.feedback:
-        kept = known.site.matrix(before.mask) if isinstance(before, Masked) else None
         codes = feedback_codes(
             weight,
             factor,
             steps,
             column_steps=columns,
             rows=profile.row_factor(name),
-            rounding=Rounding(kept=kept, largest=largest),
+            rounding=Rounding(kept=mask_of(known, made), largest=largest),
         )
     else:
         codes = round_to_grid(scaled, steps[:, None]).clamp(-largest, largest)

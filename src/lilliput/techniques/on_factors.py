@@ -69,7 +69,7 @@ def _part(
     known, values = profile.sites[name], [factor.decode().float() for factor in factors]
     shape, last = tuple(values[place].shape), place == len(values) - 1
     second = profile.column_side(name)[0]
-    whole = known.weights if known.output is None else known.output
+    whole = known.row_side
     value = values[place]
     if place and last:
         before = prefix(values[:-1], shape)

@@ -3,20 +3,18 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
-from lilliput.model.profiles import Profile, SiteProfile
+from lilliput.model.profiles import Profile
 from lilliput.records import LimitName
 from lilliput.techniques.base import Option
+from lilliput.techniques.earlier import mask_of, weight_left
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grouping import (
     BITS,
     Columns,
     as_grouped,
-    mask_of,
     ranges_of,
     widths,
 )
@@ -63,10 +61,7 @@ class QuantizeAdaround(Fields):
         """Each named site as codes of few bits."""
         found: dict[str, Encoding] = {}
         for name in where:
-            known, weight, side = profile.sites[name], profile.matrix(name), None
-            kept = mask_of(known, made)
-            if kept is not None:
-                weight = known.site.matrix(made[name].decode()).to(torch.float32)
+            known, weight = profile.sites[name], weight_left(profile, name, made=made)
             side = profile.column_side(name)
             costs = side.diagonal(dim1=1, dim2=2).repeat_interleave(len(weight) // len(side), 0)
             ranges = ranges_of(self, weight, clip=self.clip, costs=costs)
@@ -74,14 +69,9 @@ class QuantizeAdaround(Fields):
                 weight,
                 ranges,
                 second=side,
-                output=_row_side(known),
+                output=known.row_side,
                 iterations=self.iterations,
-                kept=kept,
+                kept=mask_of(known, made),
             )
             found[name] = as_grouped(self, known.site, part=(ranges, codes), wanted=weight)
         return found
-
-
-def _row_side(known: SiteProfile) -> Tensor:
-    """(rows, rows), or its diagonal (rows,)."""
-    return known.weights if known.output is None else known.output

@@ -11,6 +11,7 @@ from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.records import LimitName
 from lilliput.techniques.base import Option
+from lilliput.techniques.earlier import weight_left
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grouping import BITS, Columns, Part, as_grouped, ranges_of, widths
 
@@ -57,9 +58,7 @@ class QuantizeAwq(Fields):
         """Each named site as codes of few bits, with factors of its columns."""
         found: dict[str, Encoding] = {}
         for name in where:
-            known, weight = profile.sites[name], profile.matrix(name)
-            if name in made:
-                weight = known.site.matrix(made[name].decode()).to(torch.float32)
+            known, weight = profile.sites[name], weight_left(profile, name, made=made)
             sizes = profile.column_side(name).diagonal(dim1=1, dim2=2).mean(0).clamp_min(0).sqrt()
             part, scales = self._best(known, weight, sizes)
             found[name] = as_grouped(

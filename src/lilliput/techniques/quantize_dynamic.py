@@ -58,7 +58,7 @@ class QuantizeDynamic(Fields):
         weights = Weights(self.bits, self.per_channel, self.feedback)
         grids: dict[str, Encoding] = {}
         for name in where:
-            grid = int8_grid(profile, name, weights=weights, before=made.get(name))
+            grid = int8_grid(profile, name, weights=weights, made=made)
             product = profile.sites[name].site.kind in PRODUCTS
             grids[name] = replace(grid, inputs=Inputs()) if product else grid
         return grids

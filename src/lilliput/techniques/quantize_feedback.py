@@ -13,6 +13,7 @@ from lilliput.coding import estimate_bits
 from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.techniques.base import Option
+from lilliput.techniques.earlier import mask_of
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grid_steps import column_steps, row_steps
 from lilliput.techniques.grid_storage import INT8_LARGEST, as_grid
@@ -93,8 +94,7 @@ class QuantizeFeedback(Fields):
             known, weight = profile.sites[name], profile.matrix(name)
             factor, between = profile.factor(name), profile.row_factor(name)
             rows, columns = self._steps(known, weight, factor, between)
-            before = made.get(name)
-            kept = known.site.matrix(before.mask) if isinstance(before, Masked) else None
+            kept = mask_of(known, made)
             codes = self._codes(weight, factor, rows, columns, between, kept=kept)
             grids[name] = as_grid(known.site, codes, row_steps=rows, column_steps=columns)
         return grids

@@ -12,6 +12,7 @@ from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile
 from lilliput.records import LimitName
 from lilliput.techniques.base import Option
+from lilliput.techniques.earlier import weight_left
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grid_storage import as_grid
 from lilliput.tensor.fixed import fixed_codes, row_exponents
@@ -60,9 +61,7 @@ class QuantizeFixedPoint(Fields):
         """Each named site as int8 codes."""
         grids: dict[str, Encoding] = {}
         for name in where:
-            weight = profile.matrix(name)
-            if name in made:
-                weight = profile.sites[name].site.matrix(made[name].decode()).to(torch.float32)
+            weight = weight_left(profile, name, made=made)
             codes, steps = _rounded(profile, name, weight, self.bits)
             grids[name] = as_grid(profile.sites[name].site, codes, row_steps=steps)
         return grids

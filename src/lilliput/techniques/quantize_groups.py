@@ -10,13 +10,13 @@ from torch import Tensor
 from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
+from lilliput.techniques.earlier import mask_of, weight_left
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grouping import (
     BITS,
     Columns,
     Part,
     as_grouped,
-    mask_of,
     ranges_of,
     widths,
 )
@@ -65,11 +65,10 @@ class QuantizeGroups(Fields):
         """Each named site as codes of few bits."""
         found: dict[str, Encoding] = {}
         for name in where:
-            known, weight = profile.sites[name], profile.matrix(name)
-            kept, between = mask_of(known, made), profile.row_factor(name)
-            if kept is not None and self.method == "round":
-                weight = known.site.matrix(made[name].decode()).to(torch.float32)
-
+            known, between = profile.sites[name], profile.row_factor(name)
+            kept = mask_of(known, made)
+            rounds = self.method == "round"  # otherwise what is kept makes up for what is removed
+            weight = weight_left(profile, name, made=made) if rounds else profile.matrix(name)
             part = self._solve(weight, profile.column_side(name), between, kept)
             found[name] = as_grouped(self, known.site, part=part, wanted=weight)
         return found

@@ -12,6 +12,7 @@ from lilliput.model.encodings import NOTHING, Encoding, Grid, Grouped, Made, Mas
 from lilliput.model.profiles import Profile
 from lilliput.model.sites import Site
 from lilliput.techniques.base import Option
+from lilliput.techniques.earlier import weight_left
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grid_storage import as_grid
 from lilliput.techniques.grouping import storage_bytes
@@ -59,10 +60,8 @@ class QuantizeRound(Fields):
         """Each named site as codes of one byte."""
         found: dict[str, Encoding] = {}
         for name in where:
-            site, weight = profile.sites[name].site, profile.matrix(name)
-            if name in made:
-                weight = site.matrix(made[name].decode()).to(torch.float32)
-            found[name] = self._rounded(site, weight)
+            weight = weight_left(profile, name, made=made)
+            found[name] = self._rounded(profile.sites[name].site, weight)
         return found
 
     def _rounded(self, site: Site, weight: Tensor) -> Grid | Grouped:

@@ -103,7 +103,7 @@ class QuantizeStatic(Fields):
                 weights=Weights(self.bits, self.per_channel, self.feedback),
                 columns=found.columns,
                 outliers=found.outliers,
-                before=made.get(name),
+                made=made,
             )
             results = None if known.results is None else self._grid(known.results)
             grids[name] = replace(

@@ -11,6 +11,7 @@ from lilliput.coding import estimate_bits
 from lilliput.model.encodings import NOTHING, Encoding, Made, Masked
 from lilliput.model.profiles import Profile
 from lilliput.techniques.base import Option
+from lilliput.techniques.earlier import mask_of
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.groups import by_group
 from lilliput.techniques.sharing import Part, Shared
@@ -51,7 +52,7 @@ class ShareValues(Fields):
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Fewer and fewer values."""
         known, weight = profile.sites[where], profile.matrix(where)
-        part = self._part(profile, where, None)
+        part = self._part(profile, where)
         found: list[Option] = []
         for count in COUNTS:
             shared = self.model_copy(update={"values": count})._shared([part])
@@ -78,13 +79,13 @@ class ShareValues(Fields):
         sets = [names] if self.together else [[name] for name in names]
         found: dict[str, Encoding] = {}
         for members in sets:
-            parts = [self._part(profile, name, made.get(name)) for name in members]
+            parts = [self._part(profile, name, made) for name in members]
             shared = self._shared(parts)
             for place, (name, part) in enumerate(zip(members, parts, strict=True)):
                 found[name] = shared.codebook(profile.sites[name].site, part=part, place=place)
         return found
 
-    def _part(self, profile: Profile, name: str, before: Encoding | None) -> Part:
+    def _part(self, profile: Profile, name: str, made: Made = NOTHING) -> Part:
         known, weight = profile.sites[name], profile.matrix(name)
         sizes = _half_sizes(weight) if self.scaled else torch.ones(len(weight))
         among = (known.sensitivity or 1.0) if self.together else 1.0
@@ -97,12 +98,11 @@ class ShareValues(Fields):
                 solve=lambda r, h, _: h.diagonal().expand(r.shape),
             )
             costs = inputs * worth[:, None]
-        kept = known.site.matrix(before.mask) if isinstance(before, Masked) else None
         return Part(
             scaled=weight / sizes[:, None],
             sizes=sizes,
             costs=costs.expand(weight.shape),
-            kept=kept,
+            kept=mask_of(known, made),
             second=profile.column_side(name),
             rows=profile.row_factor(name),
         )
