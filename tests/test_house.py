@@ -37,7 +37,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     2: ("tensor",),
     3: ("coding",),
     4: ("model",),
-    5: ("runtime",),
+    5: ("runtime", "shapes"),
     6: ("techniques",),
     7: ("learning",),
     8: ("stages",),

@@ -9,6 +9,7 @@
     │   ├── TaskError              model, examples, metric or targets that do not fit together
     │   ├── CheckpointError        a file of weights that cannot be used
     │   ├── CaptureError           a model whose graph cannot be captured
+    │   ├── ShapeError             a change of shape that was refused; the model is as it was
     │   ├── PlanError              a plan that does not fit the model, or has unknown fields
     │   ├── OutputError            an output folder that may not be written, or a full disk
     │   ├── ContainerError         a `.lilliput` or ONNX file that is damaged or malicious
@@ -70,6 +71,12 @@ class CaptureError(InputError):
     """A model whose graph cannot be captured; the message names the line and the reason."""
 
     usual_hint = "another part of the model may be captured: part=..."
+
+
+class ShapeError(InputError):
+    """A change of a model's shape that was refused; the model is as it was."""
+
+    usual_hint = "`lilliput.widths(model, inputs)` lists what can be cut, and why the rest cannot"
 
 
 class PlanError(InputError):

@@ -1,0 +1,1 @@
+"""Widths and blocks of a model: found on its graph, changed with a proof."""

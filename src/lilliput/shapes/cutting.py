@@ -1,0 +1,102 @@
+"""One cut as a transaction: checked, applied to a copy, proved, and kept or refused."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from lilliput.errors import LilliputError, ShapeError
+from lilliput.model.exporting import FAILURES
+from lilliput.shapes.graphmodel import graph_model
+from lilliput.shapes.ownclass import own_classes
+from lilliput.shapes.proof import Check, Reference
+from lilliput.shapes.reshaped import Reshaped
+from lilliput.shapes.resize import Kept
+from lilliput.shapes.widths import Shape, Width
+
+
+def cut(
+    model: nn.Module, shape: Shape, *, units: Mapping[str, Sequence[int]], inputs: Any
+) -> Reshaped:
+    """Removes units of widths. The model is left as it was.
+
+    The removal itself is proved: with the weights that read the removed units set to zero, the
+    original answers the same up to rounding, at two batch sizes and, where the model takes them,
+    two input sizes.
+
+    Args:
+        model: The model that `shape` was made of.
+        shape: Its widths.
+        units: Name of a width -> numbers of the units that stay.
+        inputs: One example batch.
+
+    Returns:
+        The user's own class with smaller weights where that answers as it should, else the
+        captured graph.
+
+    Raises:
+        ShapeError: The width does not exist (the nearest is named) or is frozen (why), nothing
+            would be left of it, or no smaller model answers as it should.
+    """
+    kept = Kept(shape, {name: _checked(shape, name, left) for name, left in units.items()})
+    reference = Reference(model, kept, inputs)
+    refused = []
+    for candidate in own_classes(model, kept):
+        try:
+            checks = reference.compare(candidate)
+        except FAILURES as error:
+            refused.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            continue
+        if all(check.equal for check in checks):
+            return _cut(candidate, "class", kept, checks)
+        refused.append(f"other answers, by {max(check.difference for check in checks):.1e}")
+    try:
+        candidate = graph_model(shape.captured.graph, kept)
+        checks = reference.compare(candidate)
+    except (*FAILURES, LilliputError) as error:
+        raise ShapeError(_refusal(units, [*refused, str(error)])) from error
+    if not all(check.equal for check in checks):
+        worst = max(check.difference for check in checks)
+        raise ShapeError(
+            _refusal(units, [*refused, f"the graph answers otherwise, by {worst:.1e}"])
+        )
+    return _cut(candidate.train(model.training), "graph", kept, checks)
+
+
+def named_width(shape: Shape, name: str) -> Width:
+    """A width by its name.
+
+    Raises:
+        ShapeError: There is none; names the nearest.
+    """
+    if name in shape.widths:
+        return shape.widths[name]
+    close = difflib.get_close_matches(name, shape.widths, n=1)
+    raise ShapeError(
+        f"the model has no width {name!r}", f"did you mean {close[0]}?" if close else ""
+    )
+
+
+def _checked(shape: Shape, name: str, left: Sequence[int]) -> Any:
+    width = named_width(shape, name)
+    kept = np.unique(np.asarray(left, dtype=np.int64))
+    if width.frozen:
+        raise ShapeError(f"{name} cannot be cut: {width.frozen}")
+    if not kept.size:
+        raise ShapeError(f"nothing would be left of {name}: keep at least one of {width.units}")
+    if kept[0] < 0 or kept[-1] >= width.units:
+        raise ShapeError(f"{name} has units 0 to {width.units - 1}, got {kept[0]} to {kept[-1]}")
+    return kept
+
+
+def _cut(model: nn.Module, how: Any, kept: Kept, checks: list[Check]) -> Reshaped:
+    mixed = [norm for name in kept.units for norm in kept.shape.widths[name].norms]
+    notes = [f"{norm} mixes what was cut with what stays" for norm in dict.fromkeys(mixed)]
+    return Reshaped(model, how, tuple(checks), tuple(notes), kept)
+
+
+def _refusal(units: Mapping[str, Sequence[int]], reasons: list[str]) -> str:
+    names = ", ".join(list(units)[:3]) + (", ..." if len(units) > 3 else "")
+    return f"cutting {names} was refused: {'; '.join(dict.fromkeys(reasons))}"

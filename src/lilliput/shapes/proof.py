@@ -1,0 +1,175 @@
+"""The proof of a cut: what is left answers as the original that is deaf to what went."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from lilliput.model.calls import Arguments, arguments, evaluating
+from lilliput.model.exporting import FAILURES, doubled
+from lilliput.model.graph import run_graph
+from lilliput.model.sizes import symbol
+from lilliput.shapes.flow import flat, named_arguments
+from lilliput.shapes.resize import Kept, smaller_call
+
+ROUNDING = 2e-5  # of the largest output, in float32
+_SMALLER = (0.75, 0.5)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of a cut model with the original deaf to what went.
+
+    Attributes:
+        shapes: Shapes of the inputs.
+        difference: Largest difference over the largest output.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    difference: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether only rounding is left; a NaN is not."""
+        return self.difference <= ROUNDING
+
+
+class Reference:
+    """Outputs of the original, deaf to what goes, on inputs of several sizes.
+
+    Where a norm mixes what goes with what stays, the norm is taken over what stays.
+    """
+
+    def __init__(self, model: nn.Module, kept: Kept, inputs: Any) -> None:
+        self._model = model
+        self._kept = kept
+        state = dict(model.state_dict(keep_vars=True))
+        self._deaf = kept.deaf(state)
+        touched = [node for node, axis in kept.shape.flow.mixers if not kept.mask(axis).all()]
+        self._mixers = frozenset(node.name for node in touched)
+        self.answers = [(one, self._answer(one)) for one in _sizes(kept, inputs, self._runs)]
+
+    def compare(self, smaller: nn.Module) -> list[Check]:
+        """The differences of a cut model, one per size of the inputs."""
+        return [
+            Check(_shapes(inputs), _difference(_called(smaller, inputs), wanted))
+            for inputs, wanted in self.answers
+        ]
+
+    def _runs(self, inputs: Any) -> bool:
+        try:
+            self._answer(inputs)
+        except FAILURES:
+            return False
+        return True
+
+    def _answer(self, inputs: Any) -> list[Tensor]:
+        call = arguments(inputs)
+        with evaluating(self._model), torch.no_grad():
+            if self._mixers:
+                outputs = self._through_graph(call)
+            else:
+                args, kwargs = pytree.tree_map_only(Tensor, torch.clone, call)
+                state = {name: one.clone() for name, one in self._model.named_buffers()}
+                outputs = torch.func.functional_call(self._model, state | self._deaf, args, kwargs)
+        return _tensors(outputs)
+
+    def _through_graph(self, call: Arguments) -> Any:
+        program = self._kept.shape.captured.graph
+        deaf = _Deaf(self._model, self._deaf)
+        return run_graph(program, deaf, call, visit=self._visit, at=self._mixers)  # type: ignore[arg-type]
+
+    def _visit(self, node: fx.Node, args: tuple[Any, ...], value: Any) -> Any:
+        """A mixing operator over what stays, zeros where something went."""
+        axes = self._kept.shape.flow.axes
+        target, values = smaller_call(self._kept, node) or (node.target, named_arguments(node))
+        given = dict(zip(pytree.tree_leaves(list(node.args)), pytree.tree_leaves(list(args))))  # noqa: B905
+        filled = fx.node.map_arg(values, lambda one: self._kept.cut(given[one], flat(axes[one])))
+        operator: Any = target
+        return self._kept.spread(operator(**filled), flat(axes[node]))
+
+
+class _Deaf:
+    """A model whose weights are partly replaced, as far as a graph asks for them."""
+
+    def __init__(self, model: nn.Module, replaced: dict[str, Tensor]) -> None:
+        self._model = model
+        self._replaced = replaced
+
+    def named_parameters(self, **options: Any) -> Iterator[tuple[str, Tensor]]:
+        for name, value in self._model.named_parameters(**options):
+            yield name, self._replaced.get(name, value)
+
+    def named_buffers(self, **options: Any) -> Iterator[tuple[str, Tensor]]:
+        for name, value in self._model.named_buffers(**options):
+            yield name, self._replaced.get(name, value)
+
+
+def _sizes(kept: Kept, inputs: Any, runs: Any) -> Iterator[Any]:
+    """The inputs; a batch of another size; and the first smaller input that the model takes."""
+    first = doubled(inputs)
+    yield first
+    batch = pytree.tree_map_only(
+        Tensor, lambda one: torch.cat([one, one[:1]]) if one.ndim else one, first
+    )
+    if runs(batch):
+        yield batch
+    for share in _SMALLER:
+        less = _cropped(kept, first, share)
+        if less is not None and runs(less):
+            yield less
+            return
+
+
+def _cropped(kept: Kept, inputs: Any, share: float) -> Any | None:
+    """Inputs with every open axis but the batch cut to a share; None where there is none."""
+    program = kept.shape.captured.graph
+    names = set(program.graph_signature.user_inputs)
+    nodes = [node for node in program.graph.nodes if node.name in names]
+    leaves, spec = pytree.tree_flatten(inputs)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    if len(nodes) != len(tensors):
+        return None
+    cropped, changed = [], False
+    for leaf, node in zip(tensors, nodes, strict=True):
+        for axis, size in enumerate(node.meta["val"].shape):
+            if axis and symbol(size) is not None and leaf.shape[axis] > 1:
+                leaf = leaf.narrow(axis, 0, max(int(leaf.shape[axis] * share), 1))
+                changed = True
+        cropped.append(leaf)
+    return pytree.tree_unflatten(cropped, spec) if changed else None
+
+
+def _called(model: nn.Module, inputs: Any) -> list[Tensor]:
+    args, kwargs = pytree.tree_map_only(Tensor, torch.clone, arguments(inputs))
+    with evaluating(model), torch.no_grad():
+        state = {name: one.clone() for name, one in model.named_buffers()}
+        return _tensors(torch.func.functional_call(model, state, args, kwargs))
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    return [one for one in pytree.tree_leaves(outputs) if isinstance(one, Tensor)]
+
+
+def _shapes(inputs: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(one.shape) for one in _tensors(inputs))
+
+
+def _difference(found: list[Tensor], wanted: list[Tensor]) -> float:
+    """Largest difference over the largest wanted value; infinite where shapes differ."""
+    if [one.shape for one in found] != [one.shape for one in wanted]:
+        return float("inf")
+    worst = 0.0
+    for one, other in zip(found, wanted, strict=True):
+        if not one.numel():
+            continue
+        one, other = one.double(), other.double()
+        scale = float(other.abs().max()) or 1.0
+        difference = float((one - other).abs().max()) / scale
+        worst = max(worst, difference) if difference == difference else float("nan")
+        if worst != worst:
+            return worst
+    return worst

@@ -1,0 +1,213 @@
+"""What a cut leaves: kept positions of axes, smaller weights, and operators that say sizes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from lilliput.errors import ShapeError
+from lilliput.shapes.atoms import Axes, Axis
+from lilliput.shapes.flow import flat, named_arguments, operator_name
+from lilliput.shapes.rules.products import CONVOLUTIONS
+from lilliput.shapes.widths import Shape
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which units stay.
+
+    Attributes:
+        shape: The model.
+        units: Name of a width -> (kept,) numbers of the units that stay, ascending.
+    """
+
+    shape: Shape
+    units: Mapping[str, Axis]
+
+    def __post_init__(self) -> None:
+        removed = [np.delete(self.shape.units[name], kept) for name, kept in self.units.items()]
+        gone = np.concatenate([np.zeros(0, np.int64), *removed])
+        object.__setattr__(self, "_gone", gone)
+
+    def mask(self, axis: Axis) -> Mask:
+        """(n,) which positions of an axis stay."""
+        gone: Axis = vars(self)["_gone"]
+        return ~np.isin(self.shape.settled.units(axis), gone)
+
+    def places(self, axis: Axis) -> Tensor:
+        """(kept,) indices of the positions that stay."""
+        return torch.from_numpy(np.flatnonzero(self.mask(axis)))
+
+    def size(self, axis: Axis) -> int:
+        """How many positions stay."""
+        return int(self.mask(axis).sum())
+
+    def touches(self, axes: Axes) -> bool:
+        """Whether anything along these axes goes."""
+        return any(not self.mask(axis).all() for axis in axes)
+
+    def cut(self, tensor: Tensor, axes: Axes) -> Tensor:
+        """A tensor without the positions that go; the tensor itself where nothing goes."""
+        for place, axis in enumerate(axes):
+            if not self.mask(axis).all():
+                tensor = tensor.index_select(place, self.places(axis))
+        return tensor
+
+    def spread(self, tensor: Tensor, axes: Axes) -> Tensor:
+        """The inverse of `cut`, zeros where positions went."""
+        for place, axis in enumerate(axes):
+            if not self.mask(axis).all():
+                size = list(tensor.shape)
+                size[place] = len(axis)
+                whole = tensor.new_zeros(size)
+                tensor = whole.index_copy(place, self.places(axis), tensor)
+        return tensor
+
+    def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The parameters and buffers that become smaller, by name."""
+        return {
+            name: self.cut(state[name].detach(), source.axes).clone()
+            for name, source in self.shape.flow.sources.items()
+            if name in state and self.touches(source.axes)
+        }
+
+    def deaf(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of the old sizes that read nothing of what goes."""
+        atoms = [axis[~self.mask(axis)] for axis in self.shape.flow.readers]
+        silent = np.concatenate([np.zeros(0, np.int64), *atoms])
+        changed: dict[str, Tensor] = {}
+        for name, source in self.shape.flow.sources.items():
+            for place, axis in enumerate(source.axes):
+                columns = np.isin(axis, silent) & (axis >= 0)
+                if name in state and columns.any():
+                    value = changed.get(name, state[name].detach().clone())
+                    changed[name] = value.index_fill(
+                        place, torch.from_numpy(np.flatnonzero(columns)), 0
+                    )
+        return changed
+
+
+def smaller_call(kept: Kept, node: fx.Node) -> tuple[Any, dict[str, Any]] | None:
+    """The operator and arguments of a node once positions went; None where they stay the same.
+
+    Raises:
+        ShapeError: Its sizes cannot be written.
+    """
+    axes = kept.shape.flow.axes
+    entering = [axis for one in node.all_input_nodes for axis in flat(axes.get(one, []))]
+    if not kept.touches([*entering, *flat(axes[node])]):
+        return None
+    change = _CHANGES.get(operator_name(node))
+    if change is None:
+        return None
+    values = named_arguments(node)
+    return change(kept, node, values)
+
+
+def _sizes(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A list of sizes: numbers become smaller, an expression along a cut axis is inferred."""
+    name = next(key for key in ("size", "shape", "sizes", "dims") if key in values)
+    given = list(values[name])
+    axes = flat(kept.shape.flow.axes[node])[-len(given) :] if given else []
+    if name == "sizes":  # unflatten: only the new axes are named
+        axes = flat(kept.shape.flow.axes[node])
+        first = int(values["dim"]) % (len(axes) - len(given) + 1)
+        axes = axes[first : first + len(given)]
+    for place, axis in enumerate(axes):
+        if given[place] == -1 or kept.mask(axis).all():
+            continue
+        whole = isinstance(given[place], int)
+        if not whole and -1 in given:
+            raise ShapeError(f"the sizes of {node} depend on what goes")
+        given[place] = kept.size(axis) if whole else -1
+    return node.target, values | {name: given}
+
+
+def _parts(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Parts of an axis, by their sizes."""
+    results = kept.shape.flow.axes[node]
+    place = int(values["dim"])
+    if kept.mask(flat(kept.shape.flow.axes[values["self"]])[place]).all():
+        return node.target, values
+    sizes = [kept.size(part[place]) for part in results if isinstance(part, list)]
+    target = torch.ops.aten.split_with_sizes.default
+    return target, {"self": values["self"], "split_sizes": sizes, "dim": values["dim"]}
+
+
+def _stretch(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A stretch of an axis whose bounds move with what goes before them."""
+    axis = flat(kept.shape.flow.axes[values["self"]])[int(values["dim"])]
+    if kept.mask(axis).all():
+        return node.target, values
+    before = np.concatenate([[0], np.cumsum(kept.mask(axis))])
+    size = len(axis)
+    low = _bound(values.get("start"), 0, size)
+    if operator_name(node) == "narrow":
+        length = int(before[low + values["length"]] - before[low])
+        return node.target, values | {"start": int(before[low]), "length": length}
+    high = _bound(values.get("end"), size, size)
+    return node.target, values | {"start": int(before[low]), "end": int(before[high])}
+
+
+def _bound(value: int | None, default: int, size: int) -> int:
+    if value is None:
+        return default
+    return min(max(value + size if value < 0 else value, 0), size)
+
+
+def _groups(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A group per channel: as many groups as channels stay."""
+    entering = flat(kept.shape.flow.axes[values["input"]])
+    rank = len(flat(kept.shape.flow.axes[node])) - 2
+    channels = entering[-rank - 1]
+    if values["groups"] != len(channels) or len(channels) == 1:
+        return node.target, values
+    return node.target, values | {"groups": kept.size(channels)}
+
+
+def _norm(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    axes = flat(kept.shape.flow.axes[node])
+    count = len(values["normalized_shape"])
+    return node.target, values | {"normalized_shape": [kept.size(axis) for axis in axes[-count:]]}
+
+
+def _group_norm(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    groups = int(values["num_groups"])
+    axis = flat(kept.shape.flow.axes[node])[1]
+    if groups == 1:
+        return node.target, values
+    return node.target, values | {"num_groups": kept.size(axis) * groups // len(axis)}
+
+
+def _pad(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    axes = flat(kept.shape.flow.axes[node])
+    amounts = list(values["pad"])
+    for place in range(0, len(amounts), 2):
+        axis = axes[-1 - place // 2]
+        low, high = amounts[place], amounts[place + 1]
+        if not kept.mask(axis).all():
+            amounts[place] = kept.size(axis[:low])
+            amounts[place + 1] = kept.size(axis[len(axis) - high :])
+    return node.target, values | {"pad": amounts}
+
+
+Change = Callable[[Kept, fx.Node, dict[str, Any]], tuple[Any, dict[str, Any]]]
+_SIZED = """
+    view reshape _unsafe_view unflatten expand zeros ones full empty new_zeros new_ones new_full
+    new_empty
+"""
+_CHANGES: dict[str, Change] = {
+    **dict.fromkeys(_SIZED.split(), _sizes),
+    **dict.fromkeys(["split", "chunk", "split_with_sizes", "tensor_split"], _parts),
+    **dict.fromkeys(["slice", "narrow"], _stretch),
+    **dict.fromkeys(CONVOLUTIONS, _groups),
+    **dict.fromkeys(["layer_norm", "rms_norm"], _norm),
+    "group_norm": _group_norm,
+    **dict.fromkeys(["pad", "constant_pad_nd"], _pad),
+}
