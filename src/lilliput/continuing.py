@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lilliput.errors import CheckpointError
 from lilliput.folders import WEIGHTS, read_manifest
+from lilliput.rebuilding import apply_edits
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -41,7 +42,8 @@ def load(folder: Path | str, *, model: _Model) -> _Model:
 
     Args:
         folder: Output folder of a run.
-        model: An instance of the class that was compressed; its weights are overwritten.
+        model: An instance of the class that was compressed; its weights are overwritten, and where
+            its shape was changed (narrower, shorter, larger), so is its shape.
 
     Returns:
         The same instance.
@@ -65,6 +67,8 @@ def load(folder: Path | str, *, model: _Model) -> _Model:
     if WEIGHTS not in manifest.files or manifest.files[WEIGHTS].sha256 != digest:
         raise CheckpointError(f"{path} is not the file the manifest describes")
     state = _read(path)
+    if manifest.edits is not None:
+        apply_edits(model, manifest.edits, state=state)
     _check(state, model)
     model.load_state_dict(state)
     return model

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
+from lilliput.edits import Edits
 from lilliput.planned import Planning, Point
 from lilliput.record import Record
 
@@ -250,6 +251,7 @@ class Artifact(Record):
         outputs: Names of the graph outputs, in the order in which the model's outputs flatten.
         fixed: Inputs and outputs that are integers in the place of floating point; what is not
             named here keeps its type. Empty unless the artifact computes in integers only.
+        edits: What gives an instance of the user's class its new shape; None where it kept its own.
     """
 
     schema_version: Literal[1] = 1
@@ -258,6 +260,7 @@ class Artifact(Record):
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     fixed: tuple[FixedPort, ...] = ()
+    edits: Edits | None = None
     plan: Plan
     versions: dict[str, str] = Field(default_factory=dict)
 

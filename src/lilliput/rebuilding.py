@@ -1,0 +1,163 @@
+"""An instance of a user's class takes another shape, and what that takes."""
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lilliput.edits import Edits, ModuleSpec, Value
+from lilliput.errors import CheckpointError
+
+TRUSTED = ("torch.nn.", "lilliput.")
+
+
+def edits_between(before: nn.Module, after: nn.Module) -> Edits | None:
+    """What has to be done to `before` to make it `after`; None where that is no plain data.
+
+    Args:
+        before: An instance of the user's class.
+        after: A changed copy of it.
+    """
+    old, new = _modules(before), _modules(after)
+    built = _outermost(name for name in new if type(new[name]) is not type(old.get(name)))
+    gone = _outermost(name for name in old if name not in new and not _inside(name, built))
+    common = [name for name in new if name in old and not _inside(name, built)]
+    attributes = {name: _changed(old[name], new[name]) for name in common}
+    specs = {name: _spec(new[name]) for name in built}
+    if "" in built or any(spec is None for spec in specs.values()):
+        return None
+    return Edits(
+        attributes={name: found for name, found in attributes.items() if found},
+        modules={name: spec for name, spec in specs.items() if spec is not None},
+        removed=tuple(gone),
+    )
+
+
+def apply_edits(model: nn.Module, edits: Edits, *, state: dict[str, Tensor]) -> None:
+    """Changes an instance of the user's class in place, with room for the weights of `state`.
+
+    Args:
+        model: A fresh instance.
+        edits: What to change.
+        state: The weights that will be loaded: their shapes count.
+
+    Raises:
+        CheckpointError: The instance has no such module, or a class is neither torch's nor ours.
+    """
+    for name in edits.removed:
+        owner, _, leaf = name.rpartition(".")
+        delattr(_found(model, owner), leaf)
+    for name, spec in edits.modules.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(_found(model, owner), leaf, _build(spec, f"{name}.", state))
+    for name, changes in edits.attributes.items():
+        module = _found(model, name)
+        for attribute, value in changes.items():
+            tuples = isinstance(value, list) and isinstance(getattr(module, attribute, ()), tuple)
+            setattr(module, attribute, tuple(value) if tuples else value)  # type: ignore[arg-type]
+    _make_room(model, state)
+
+
+def _make_room(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Parameters and buffers of the shapes that come; tied ones stay tied."""
+    made: dict[int, nn.Parameter] = {}
+    for name, value in state.items():
+        owner, _, leaf = name.rpartition(".")
+        module = _found(model, owner)
+        old = getattr(module, leaf, None)
+        if not isinstance(old, Tensor) or old.shape == value.shape:
+            continue
+        if isinstance(old, nn.Parameter):
+            new = nn.Parameter(torch.empty_like(value), requires_grad=old.requires_grad)
+            setattr(module, leaf, made.setdefault(id(old), new))
+        else:
+            module.register_buffer(leaf, torch.empty_like(value))
+
+
+def _modules(model: nn.Module) -> dict[str, nn.Module]:
+    return dict(model.named_modules(remove_duplicate=False))
+
+
+def _outermost(names: Iterator[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        if not _inside(name, found):
+            found.append(name)
+    return found
+
+
+def _inside(name: str, outer: list[str]) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in outer)
+
+
+def _changed(before: nn.Module, after: nn.Module) -> dict[str, Value]:
+    old, new = _plain(before), _plain(after)
+    return {name: value for name, value in new.items() if name not in old or old[name] != value}
+
+
+def _plain(module: nn.Module) -> dict[str, Value]:
+    """Attributes that are plain data; whether it trains is no matter of shape."""
+    values = {name: _as_value(value) for name, value in vars(module).items()}
+    return {
+        name: value[0] for name, value in values.items() if value is not None and name != "training"
+    }
+
+
+def _as_value(value: Any) -> tuple[Value] | None:
+    """Plain data in a tuple of one, None where it is something else."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return (value,)
+    if isinstance(value, list | tuple):
+        entries = [_as_value(entry) for entry in value]
+        if all(entry is not None for entry in entries):
+            return ([entry[0] for entry in entries if entry is not None],)
+    return None
+
+
+def _spec(module: nn.Module) -> ModuleSpec | None:
+    kind = f"{type(module).__module__}.{type(module).__qualname__}"
+    children = {name: _spec(child) for name, child in module.named_children()}
+    if not kind.startswith(TRUSTED) or any(child is None for child in children.values()):
+        return None
+    kept = set(module.state_dict())
+    return ModuleSpec(
+        kind=kind,
+        attributes=_plain(module),
+        parameters=tuple(name for name, _ in module.named_parameters(recurse=False)),
+        buffers=tuple(name for name, _ in module.named_buffers(recurse=False) if name in kept),
+        modules={name: child for name, child in children.items() if child is not None},
+    )
+
+
+def _build(spec: ModuleSpec, prefix: str, state: dict[str, Tensor]) -> nn.Module:
+    if not spec.kind.startswith(TRUSTED):
+        raise CheckpointError(f"{spec.kind} is neither a module of torch nor one of ours")
+    home, _, name = spec.kind.rpartition(".")
+    kind = getattr(import_module(home), name, None)
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise CheckpointError(f"there is no module {spec.kind}")
+    module: nn.Module = kind.__new__(kind)
+    nn.Module.__init__(module)
+    for attribute, value in spec.attributes.items():
+        vars(module)[attribute] = tuple(value) if isinstance(value, list) else value
+    for leaf in (*spec.parameters, *spec.buffers):
+        if f"{prefix}{leaf}" not in state:
+            raise CheckpointError(f"the artifact has no weights for {prefix}{leaf}")
+    for leaf in spec.parameters:
+        module.register_parameter(leaf, nn.Parameter(torch.empty_like(state[f"{prefix}{leaf}"])))
+    for leaf in spec.buffers:
+        module.register_buffer(leaf, torch.empty_like(state[f"{prefix}{leaf}"]))
+    for leaf, child in spec.modules.items():
+        module.add_module(leaf, _build(child, f"{prefix}{leaf}.", state))
+    return module
+
+
+def _found(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError as error:
+        raise CheckpointError(
+            f"the model has no module {name}", "give an instance of the class that was compressed"
+        ) from error
