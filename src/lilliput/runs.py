@@ -20,9 +20,10 @@ from lilliput.runtime.onnx_encode import Arithmetic
 from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.onnx_inventory import bind_onnx, capture_onnx
 from lilliput.runtime.onnx_module import OnnxModule
+from lilliput.splits import Split
 from lilliput.stages.measure import Conditions
 from lilliput.stages.mixing import Targets
-from lilliput.task import Split, Task
+from lilliput.task import Task
 from lilliput.validation import check_task
 
 LEDGER = "lilliput-looks.json"
