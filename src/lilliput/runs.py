@@ -39,8 +39,9 @@ class Settings:
     Attributes:
         seed: Of everything random, 0 to 2^32 - 1; same seed, same bytes.
         part: Compress only this submodule (qualified name); empty for the whole model.
-        arithmetic: ``float32``, ``int8``, ``fixed`` (integers only), or None: int8 where memory is
-            limited.
+        arithmetic: ``float32``, ``int8`` (weights on any grid stay integers in memory; slow),
+            ``fixed`` (integers only), or None: int8 where memory is limited. Steps whose inputs are
+            rounded compute on integers under each.
         conditions: How the artifact is measured.
         ledger: File that counts looks at proof sets; None means beside the output folder.
         force: Replace an output folder of ours.
