@@ -1,5 +1,6 @@
 """Settings of every test: the same examples on every run, and no deadline on a busy machine."""
 
+import os
 import sys
 
 import pytest
@@ -7,6 +8,9 @@ from hypothesis import settings
 
 settings.register_profile("lilliput", deadline=None, derandomize=True, database=None)
 settings.load_profile("lilliput")
+
+for name in ("COLUMNS", "LINES"):  # consoles read them once; readline gives them to xdist's workers
+    os.environ.pop(name, None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,7 @@ from torch import nn
 
 from lilliput.errors import TaskError
 from lilliput.metrics import Accuracy, Agreement, Cosine
-from lilliput.task import Task, evaluating
+from lilliput.task import Task
 
 NET = nn.Linear(4, 3)
 
@@ -236,18 +236,6 @@ def test_words_for_reports():
     ]  # fmt: skip
     spoken = Task(model=NET, examples=vectors(3), describe=lambda x: f"vector of {len(x)}")
     assert spoken.summary(1) == "vector of 4"
-
-
-def test_evaluating_leaves_no_trace():
-    model = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(4))
-    model[1].eval()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(KeyError), evaluating(model) as evaluated:
-        assert not evaluated[0].training
-        assert not evaluated(torch.ones(3, 4)).requires_grad
-        raise KeyError
-    assert (model.training, model[0].training, model[1].training) == (True, True, False)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 
 from classifiers import Perceptron, task_of, trained
 from lilliput.budget import Budget
+from lilliput.metrics import metric_by_name
 from lilliput.model.encodings import LowRank
 from lilliput.records import Plan
 from lilliput.runs import Settings, prepare
@@ -91,6 +92,32 @@ def test_without_examples_nothing_can_be_expected(trials):
     plan = plan_of(trials, QuantizeRound())
     for change in ({"metric": None}, {"search": ()}, {"proof_size": 0}):
         assert replace(trials, **change).expected_drop(plan) == math.inf
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "agreement"])
+def test_the_original_runs_once_however_many_plans_are_tried(trials, metric, monkeypatch):
+    fresh = replace(trials, metric=metric_by_name(metric), _divergences={})
+    plans = [plan_of(trials, QuantizeRound(bits=bits)) for bits in (3, 5, 6)]
+    once = [(fresh.expected_drop(plan), fresh.divergence(plan)) for plan in plans[:1]]
+    seen = []
+    keep = fresh._outputs
+    monkeypatch.setattr(
+        fresh, "_outputs", lambda made, on: seen.append(len(made)) or keep(made, on)
+    )
+    more = [(fresh.expected_drop(plan), fresh.divergence(plan)) for plan in plans[1:]]
+    assert seen and all(seen)
+    alone = [replace(trials, metric=fresh.metric, _divergences={}) for _ in plans]
+    wanted = [(t.expected_drop(p), t.divergence(p)) for t, p in zip(alone, plans, strict=True)]
+    assert once + more == wanted
+
+
+def test_large_outputs_of_the_original_are_not_kept(trials, monkeypatch):
+    plan = plan_of(trials, QuantizeRound(bits=3))
+    kept, computed = (replace(trials, _divergences={}) for _ in range(2))
+    found = kept.divergence(plan), kept.expected_drop(plan)
+    monkeypatch.setattr("lilliput.trials.KEPT_BYTES", 100)
+    assert (computed.divergence(plan), computed.expected_drop(plan)) == found
+    assert kept._originals and not computed._originals
 
 
 def test_the_model_is_not_touched(trials):

@@ -6,17 +6,17 @@ the columns' factors of AWQ. The peers are those of `benchmarks.rows.sites`.
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.models import damage, load, outputs
+from benchmarks.models import load
 from benchmarks.peers import feedback, files
-from benchmarks.record import SEEDS, Record, versions
+from benchmarks.record import SEEDS, Record
 from benchmarks.rows import sites
 from benchmarks.rows.ours import Done, prepared, profiled
+from benchmarks.yardstick import Yardstick
 from lilliput.model.encodings import Encoding, Grouped
 from lilliput.techniques import QuantizeAdaround, QuantizeAwq, QuantizeGroups, Technique
 
@@ -33,14 +33,6 @@ def methods(bits: int) -> dict[str, Technique]:
     }
 
 
-@dataclass(frozen=True)
-class Packed:
-    """A file without entropy coding: its bytes, and what it decodes to."""
-
-    bytes: int
-    weights: dict[str, Tensor]
-
-
 def measure(row: str, subject_name: str, done: Done) -> Iterator[Record]:
     """Every peer and every technique of ours at 4, 3 and 2 bits for every seed."""
     for seed in SEEDS:
@@ -54,7 +46,7 @@ def measure(row: str, subject_name: str, done: Done) -> Iterator[Record]:
         if not wanted:
             continue
         subject = load(subject_name, seed)
-        reference = outputs(subject.model, subject.test)
+        yardstick = Yardstick(row, subject, seed)
         moments = feedback.second_moments(subject)
         with tempfile.TemporaryDirectory() as scratch:
             known = profiled(prepared(subject, seed, Path(scratch))).profile
@@ -64,18 +56,7 @@ def measure(row: str, subject_name: str, done: Done) -> Iterator[Record]:
                 made = packed(sites.compress(peer, subject, moments, bits))
             else:
                 made = packed(items_of(ours.apply(known, subject.sites)))
-            original = 4 * sum(weight.numel() for weight in made.weights.values())
-            yield Record(
-                row=row,
-                subject=subject.name,
-                peer=peer,
-                setting=f"int{bits}",
-                seed=seed,
-                bytes=made.bytes,
-                share=made.bytes / original,
-                errors=damage(subject, made.weights, reference),
-                versions=versions(),
-            )
+            yield yardstick.record(peer, f"int{bits}", filed=made)
 
 
 def items_of(encodings: dict[str, Encoding]) -> dict[str, files.Item]:
@@ -96,7 +77,7 @@ def items_of(encodings: dict[str, Encoding]) -> dict[str, files.Item]:
     return found
 
 
-def packed(items: dict[str, files.Item]) -> Packed:
+def packed(items: dict[str, files.Item]) -> tuple[int, dict[str, Tensor]]:
     """Written with packed bits, and read back."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sites.bin"
@@ -108,4 +89,4 @@ def packed(items: dict[str, files.Item]) -> Packed:
         for name, value in values.items()
         if name not in factors
     }
-    return Packed(size, weights)
+    return size, weights

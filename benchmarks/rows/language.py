@@ -139,8 +139,7 @@ def rounded(peer: str, model: nn.Module) -> tuple[int, dict[str, Tensor]]:
     """The peer's file of all weights with two axes: its bytes, and what it decodes to."""
     weights = {name: value for name, value in model.named_parameters() if value.ndim > 1}
     items = {name: sites.WITHOUT_DATA[peer](value, 4) for name, value in weights.items()}
-    made = packed(items)
-    return made.bytes, made.weights
+    return packed(items)
 
 
 def logits(model: nn.Module, weights: dict[str, Tensor]) -> Answers:

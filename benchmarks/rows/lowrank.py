@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.models import Subject, damage, load, outputs
-from benchmarks.record import SEEDS, Record, versions
+from benchmarks.models import load
+from benchmarks.record import SEEDS, Record
 from benchmarks.rows import ours
 from benchmarks.rows.sites_ours import SitesAlone
+from benchmarks.yardstick import Yardstick
 from lilliput.model.profiles import Profile
 from lilliput.records import Plan
 from lilliput.techniques import FactorizeSvd, FactorizeWhitened, Technique
@@ -33,34 +34,20 @@ def measure(row: str, done: ours.Done) -> Iterator[Record]:
         subject = load("minilm", seed)
         with tempfile.TemporaryDirectory() as scratch:
             known = ours.profiled(ours.prepared(subject, seed, Path(scratch))).profile
-        yield from records(row, subject, known=known, seed=seed, wanted=wanted)
+        yield from records(Yardstick(row, subject, seed), known=known, wanted=wanted)
 
 
-def records(
-    row: str, subject: Subject, *, known: Profile, seed: int, wanted: Collection[str]
-) -> Iterator[Record]:
+def records(yardstick: Yardstick, *, known: Profile, wanted: Collection[str]) -> Iterator[Record]:
     """One per method that is wanted."""
-    alone = SitesAlone(known, subject.sites)
-    blind = SitesAlone(_without_outputs(known), subject.sites)
-    whole = 4 * sum(known.sites[name].site.size for name in subject.sites)
-    reference = outputs(subject.model, subject.test)
-    for name, technique in methods(known, subject.sites).items():
+    sites = yardstick.subject.sites
+    alone, blind = SitesAlone(known, sites), SitesAlone(_without_outputs(known), sites)
+    for name, technique in methods(known, sites).items():
         if name not in wanted:
             continue
         own = blind if name == "whitened inputs" else alone
-        plan = Plan(model_hash=known.model_hash, steps=(technique.step_of(subject.sites),))
-        packed, weights = own.filed(plan)
-        yield Record(
-            row=row,
-            subject=subject.name,
-            peer=name,
-            setting=SETTING,
-            seed=seed,
-            bytes=packed,
-            share=packed / whole,
-            errors=damage(subject, weights, reference),
-            details={"numbers": own.numbers(plan)},
-            versions=versions(),
+        plan = Plan(model_hash=known.model_hash, steps=(technique.step_of(sites),))
+        yield yardstick.record(
+            name, SETTING, filed=own.filed(plan), details={"numbers": own.numbers(plan)}
         )
 
 

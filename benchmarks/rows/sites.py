@@ -10,10 +10,11 @@ from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
-from benchmarks.models import Subject, damage, load, outputs
+from benchmarks.models import Subject, load
 from benchmarks.peers import feedback, rounding
 from benchmarks.peers.files import Item, read, write
-from benchmarks.record import SEEDS, Record, versions
+from benchmarks.record import SEEDS, Record
+from benchmarks.yardstick import Yardstick
 
 BITS = (4, 3, 2)
 WITHOUT_DATA: dict[str, Callable[[Tensor, int], Item]] = {
@@ -28,7 +29,7 @@ WITH_DATA: dict[str, Callable[[Tensor, Tensor, int], Item]] = {
 
 
 @dataclass(frozen=True)
-class Filed:
+class Sized:
     """The sizes of a peer's file in both forms, in bytes, and what it decodes to."""
 
     sizes: dict[str, int]
@@ -37,7 +38,7 @@ class Filed:
 
 def measure(row: str, subject_name: str, done: frozenset[tuple[str, str, int]]) -> Iterator[Record]:
     """Every peer at every number of bits for every seed that is not done yet."""
-    kept: dict[tuple[str, int], Filed] = {}  # files that do not depend on the seed
+    kept: dict[tuple[str, int], Sized] = {}  # files that do not depend on the seed
     for seed in SEEDS:
         wanted = [
             (peer, bits)
@@ -48,25 +49,15 @@ def measure(row: str, subject_name: str, done: frozenset[tuple[str, str, int]]) 
         if not wanted:
             continue
         subject = load(subject_name, seed)
-        reference = outputs(subject.model, subject.test)
+        yardstick = Yardstick(row, subject, seed)
         moments = feedback.second_moments(subject)
         for peer, bits in wanted:
-            made = kept.get((peer, bits)) or filed(compress(peer, subject, moments, bits))
+            made = kept.get((peer, bits)) or sized(compress(peer, subject, moments, bits))
             if peer in WITHOUT_DATA:
                 kept[peer, bits] = made
-            original = 4 * sum(weight.numel() for weight in made.weights.values())
-            yield Record(
-                row=row,
-                subject=subject.name,
-                peer=peer,
-                setting=f"int{bits}",
-                seed=seed,
-                bytes=made.sizes["file"],
-                share=made.sizes["file"] / original,
-                errors=damage(subject, made.weights, reference),
-                details={f"{form}_bytes": size for form, size in made.sizes.items()},
-                versions=versions(),
-            )
+            details = {f"{form}_bytes": size for form, size in made.sizes.items()}
+            filed = made.sizes["file"], made.weights
+            yield yardstick.record(peer, f"int{bits}", filed=filed, details=details)
 
 
 def compress(peer: str, subject: Subject, moments: dict[str, Tensor], bits: int) -> dict[str, Item]:
@@ -77,9 +68,9 @@ def compress(peer: str, subject: Subject, moments: dict[str, Tensor], bits: int)
     return {name: WITH_DATA[peer](weight, moments[name], bits) for name, weight in weights.items()}
 
 
-def filed(items: dict[str, Item]) -> Filed:
+def sized(items: dict[str, Item]) -> Sized:
     """Write the file and read it back."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "sites.bin"
         sizes = write(path, items)
-        return Filed(sizes, read(path))
+        return Sized(sizes, read(path))

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from benchmarks.models import damage, load, outputs
-from benchmarks.record import SEEDS, Record, read, versions
+from benchmarks.models import load
+from benchmarks.record import SEEDS, Record, read
 from benchmarks.rows.ours import Done, prepared, profiled
 from benchmarks.rows.sites import WITH_DATA, WITHOUT_DATA
+from benchmarks.yardstick import Yardstick
 from lilliput.coding import pack, unpack
 from lilliput.model.encodings import LowRank
 from lilliput.model.profiles import Profile
@@ -35,25 +36,14 @@ def measure(row: str, subject_name: str, peers: str, done: Done) -> Iterator[Rec
         if not wanted:
             continue
         subject = load(subject_name, seed)
-        reference = outputs(subject.model, subject.test)
+        yardstick = Yardstick(row, subject, seed)
         with tempfile.TemporaryDirectory() as scratch:
             run = prepared(subject, seed, Path(scratch))
             alone = SitesAlone(profiled(run).profile, subject.sites)
         for (peer, setting), size in wanted.items():
             chosen = plan(alone.profile, Targets(size, None, None), evaluate=alone, seed=seed)
-            packed, weights = alone.filed(chosen)
-            yield Record(
-                row=row,
-                subject=subject.name,
-                peer=peer,
-                setting=setting,
-                seed=seed,
-                bytes=packed,
-                share=packed / (4 * sum(value.numel() for value in weights.values())),
-                errors=damage(subject, weights, reference),
-                details={"predicted": chosen.predicted_damage},
-                versions=versions(),
-            )
+            predicted = {"predicted": chosen.predicted_damage}
+            yield yardstick.record(peer, setting, filed=alone.filed(chosen), details=predicted)
 
 
 def targets_of(records: Sequence[Record], seed: int) -> dict[tuple[str, str], int]:

@@ -8,10 +8,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.models import damage, load, outputs
-from benchmarks.record import SEEDS, Record, versions
+from benchmarks.models import load
+from benchmarks.record import SEEDS, Record
 from benchmarks.rows import ours
 from benchmarks.rows.sites_ours import SitesAlone
+from benchmarks.yardstick import Yardstick
 from lilliput.records import Plan
 from lilliput.techniques import (
     PruneMagnitude,
@@ -74,24 +75,13 @@ def _compared(
         if not wanted:
             continue
         subject = load("minilm", seed)
-        reference = outputs(subject.model, subject.test)
+        yardstick = Yardstick(row, subject, seed)
         with tempfile.TemporaryDirectory() as scratch:
             known = ours.profiled(ours.prepared(subject, seed, Path(scratch))).profile
         alone = SitesAlone(known, subject.sites)
-        whole = sum(4 * known.sites[name].site.size for name in subject.sites)
+        whole = sum(known.sites[name].site.size for name in subject.sites)
         for name, setting, technique in wanted:
             step = technique.step_of(subject.sites)
-            packed, weights = alone.filed(Plan(model_hash=known.model_hash, steps=(step,)))
-            zeros = sum(int((value == 0).sum()) for value in weights.values())
-            yield Record(
-                row=row,
-                subject=subject.name,
-                peer=name,
-                setting=setting,
-                seed=seed,
-                bytes=packed,
-                share=packed / whole,
-                errors=damage(subject, weights, reference),
-                details={"zeros": 4 * zeros / whole},
-                versions=versions(),
-            )
+            filed = alone.filed(Plan(model_hash=known.model_hash, steps=(step,)))
+            zeros = sum(int((value == 0).sum()) for value in filed[1].values())
+            yield yardstick.record(name, setting, filed=filed, details={"zeros": zeros / whole})

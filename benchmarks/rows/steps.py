@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.models import damage, load, outputs
+from benchmarks.models import load
 from benchmarks.peers import standard
 from benchmarks.peers.parts import fp32_bytes
-from benchmarks.record import SEEDS, Record, versions
+from benchmarks.record import SEEDS, Record
 from benchmarks.rows import ours
 from benchmarks.rows.whole import SHARES
+from benchmarks.yardstick import Yardstick
 from lilliput.model.encodings import Encoding, Grid
 from lilliput.stages.plan import Targets, plan
 
@@ -41,8 +42,8 @@ def measure(row: str, subject_name: str, done: ours.Done) -> Iterator[Record]:
         if not wanted:
             continue
         subject = load(subject_name, seed)
-        reference = outputs(subject.model, subject.test)
         original = fp32_bytes(subject.model)
+        yardstick = Yardstick(row, subject, seed, original)
         with tempfile.TemporaryDirectory() as scratch:
             trials = ours.profiled(ours.prepared(subject, seed, Path(scratch)))
             for share in wanted:
@@ -51,15 +52,5 @@ def measure(row: str, subject_name: str, done: ours.Done) -> Iterator[Record]:
                 steps = steps_of(trials.encodings(chosen))
                 coded = standard.whole_model_with_steps(subject, [target], steps, SETTINGS)
                 made = next(coded)
-                yield Record(
-                    row=row,
-                    subject=subject.name,
-                    peer=PEER,
-                    setting=f"{share:.0%}",
-                    seed=seed,
-                    bytes=made.bytes,
-                    share=made.bytes / original,
-                    errors=damage(subject, made.weights, reference),
-                    details=dict(made.settings),
-                    versions=versions(),
-                )
+                filed = made.bytes, made.weights
+                yield yardstick.record(PEER, f"{share:.0%}", filed=filed, details=made.settings)

@@ -6,11 +6,12 @@ A peer's file does not depend on the seed, so each is made once and measured on 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from benchmarks.models import Subject, damage, load, outputs
+from benchmarks.models import Subject, load
 from benchmarks.peers import Compressed, mixed
 from benchmarks.peers import standard as nncodec
 from benchmarks.peers.parts import fp32_bytes
-from benchmarks.record import SEEDS, Record, versions
+from benchmarks.record import SEEDS, Record
+from benchmarks.yardstick import Yardstick
 
 SHARES = (0.12, 0.10, 0.08)
 # Precision of NNCodec's vectors; its default is -75, coarser ones leave more for the weights.
@@ -44,20 +45,13 @@ def measure(
     if not wanted:
         return
     subjects = [load(subject_name, seed) for seed in SEEDS]
-    references = [outputs(subject.model, subject.test) for subject in subjects]
     original = fp32_bytes(subjects[0].model)
+    yardsticks = [
+        Yardstick(row, subject, seed, original)
+        for seed, subject in zip(SEEDS, subjects, strict=True)
+    ]
     targets = [int(share * original) for share in wanted]
     for share, made in zip(wanted, coder(subjects[0], targets), strict=True):
-        for seed, subject, reference in zip(SEEDS, subjects, references, strict=True):
-            yield Record(
-                row=row,
-                subject=subject.name,
-                peer=peer,
-                setting=f"{share:.0%}",
-                seed=seed,
-                bytes=made.bytes,
-                share=made.bytes / original,
-                errors=damage(subject, made.weights, reference),
-                details=dict(made.settings),
-                versions=versions(),
-            )
+        for yardstick in yardsticks:
+            filed = made.bytes, made.weights
+            yield yardstick.record(peer, f"{share:.0%}", filed=filed, details=made.settings)

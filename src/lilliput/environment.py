@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -90,15 +91,18 @@ def cpu_features() -> tuple[str, ...]:
     return tuple(name for name, words in _FEATURES.items() if flags & set(words))
 
 
-def int8_arithmetic() -> Int8:
-    """The fastest products of 8-bit integers that this processor has in hardware.
+def int8_arithmetic(features: Iterable[str] | None = None) -> Int8:
+    """The fastest products of 8-bit integers that a processor has in hardware.
+
+    Args:
+        features: Its instruction sets; by default the `cpu_features` of this one.
 
     Returns:
         ``amx``, ``avx512_vnni``, ``avx_vnni`` or ``neon_dotprod``; ``none`` where they are emulated
         or where the system does not tell.
     """
-    features = set(cpu_features())
-    return next((name for name, words in _INT8 if features & words), "none")
+    known = set(cpu_features() if features is None else features)
+    return next((name for name, words in _INT8 if known & words), "none")
 
 
 def environment() -> dict[str, str]:

@@ -20,9 +20,10 @@ from lilliput.runtime.onnx_encode import Arithmetic
 from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.onnx_inventory import bind_onnx, capture_onnx
 from lilliput.runtime.onnx_module import OnnxModule
+from lilliput.splits import Split
 from lilliput.stages.measure import Conditions
 from lilliput.stages.mixing import Targets
-from lilliput.task import Split, Task
+from lilliput.task import Task
 from lilliput.validation import check_task
 
 LEDGER = "lilliput-looks.json"
@@ -38,8 +39,9 @@ class Settings:
     Attributes:
         seed: Of everything random, 0 to 2^32 - 1; same seed, same bytes.
         part: Compress only this submodule (qualified name); empty for the whole model.
-        arithmetic: ``float32``, ``int8``, ``fixed`` (integers only), or None: int8 where memory is
-            limited.
+        arithmetic: ``float32``, ``int8`` (weights on any grid stay integers in memory; slow),
+            ``fixed`` (integers only), or None: int8 where memory is limited. Steps whose inputs are
+            rounded compute on integers under each.
         conditions: How the artifact is measured.
         ledger: File that counts looks at proof sets; None means beside the output folder.
         force: Replace an output folder of ours.

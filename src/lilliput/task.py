@@ -2,12 +2,10 @@
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from lilliput.batches import (
@@ -22,7 +20,6 @@ from lilliput.batches import (
     collate_targets,
     cut,
     digest,
-    flatten_inputs,
     flatten_tensors,
     group_number,
     pads,
@@ -31,19 +28,11 @@ from lilliput.batches import (
     windows,
 )
 from lilliput.errors import TaskError
-from lilliput.metrics import (
-    Agreement,
-    Cosine,
-    Metric,
-    is_class_scores,
-    metric_by_name,
-)
+from lilliput.metrics import Agreement, Cosine, Metric, is_class_scores, metric_by_name
 from lilliput.outputs import pick_output
 from lilliput.scoring import check_metric
 from lilliput.splits import SUBSETS, Split, SubsetName, connected, default_sizes, split_components
 from lilliput.usercode import users_code
-
-__all__ = ["Batch", "Example", "Inputs", "Metric", "Split", "Task", "evaluating", "flatten_inputs"]
 
 DEFAULT_MASK = "attention_mask"
 
@@ -372,19 +361,6 @@ class Task:
         if self.mask is not None:
             raise TaskError(f"mask names {self.mask!r}, which is not among the inputs")
         return None
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """The model in eval mode without gradients; afterwards every training flag is as before."""
-    flags = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with torch.no_grad():
-            yield model
-    finally:
-        for module, training in flags:
-            module.training = training
 
 
 _MODEL_HINT = "a state dict needs its class: load_weights(Net(), path)"

@@ -1,7 +1,7 @@
 """Trying a plan end to end, for the planner: real files, real outputs on search examples."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -29,10 +29,12 @@ from lilliput.tensor.divergence import divergence
 
 BATCH = 32
 DIVERGENCE_EXAMPLES = 256
+KEPT_BYTES = 2**28  # of the original's outputs; larger ones are computed again
 Z_BOUND = 1.645  # one-sided 95 %: `drop_bound`'s default
 Z_FIRST_LOOK = 1.96  # a first look is tested at 97.5 %
 Z_LIKELY = 0.84  # the claim shall be proved in four of five cases
 FLIP_SPREAD = 0.25  # prior deviation of drop / flips
+Answer = tuple[Batch, Tensor, Tensor]  # a batch, an output, the original's output
 
 
 @dataclass
@@ -72,7 +74,8 @@ class Trials:
     _sizes: dict[str, Trial] = field(default_factory=dict)
     _costs: dict[str, Trial] = field(default_factory=dict)
     _divergences: dict[str, float] = field(default_factory=dict)
-    _reference: list[np.ndarray] = field(default_factory=list)
+    _originals: dict[int, list[Tensor]] = field(default_factory=dict, init=False)
+    _before: np.ndarray | None = field(default=None, init=False)
 
     def encodings(self, plan: Plan) -> dict[str, Encoding]:
         """What the plan turns the weights into; the last plan's are kept."""
@@ -144,14 +147,30 @@ class Trials:
 
     def _divergence(self, encodings: dict[str, Encoding], subset: Sequence[int]) -> float:
         total, count = 0.0, 0
-        wanted = self._outputs({}, subset)
-        for (_, reference), (_, output) in zip(
-            wanted, self._outputs(encodings, subset), strict=True
-        ):
+        for _, output, reference in self._compared(encodings, subset):
             classes = is_class_scores(reference)
             total += divergence(output, reference, classes=classes) * len(reference)
             count += len(reference)
         return total / count
+
+    def _compared(self, encodings: dict[str, Encoding], subset: Sequence[int]) -> Iterator[Answer]:
+        """The first search examples under a plan; the original runs once where its answers fit."""
+        kept = self._originals.get(len(subset))
+        original = kept or (reference for _, _, reference in self._original(subset))
+        outputs = self._outputs(encodings, subset)
+        for reference, (batch, output) in zip(original, outputs, strict=True):
+            yield batch, output, reference
+
+    def _original(self, subset: Sequence[int]) -> Iterator[Answer]:
+        """The original against itself; its outputs are kept up to `KEPT_BYTES`."""
+        found, held = [], 0
+        for batch, output in self._outputs({}, subset):
+            held += output.nbytes
+            if held <= KEPT_BYTES:
+                found.append(output)
+            yield batch, output, output
+        if held <= KEPT_BYTES:
+            self._originals[len(subset)] = found
 
     def _outputs(
         self, encodings: dict[str, Encoding], subset: Sequence[int]
@@ -180,8 +199,10 @@ class Trials:
         if self.metric is None or not self.search or not self.proof_size:
             return float("inf")
         self.asked += 1
-        before = self._rows({}, reference=True)
-        after = self._rows(self.encodings(plan), reference=False)
+        if self._before is None:
+            self._before = self._rows(self._original(self.search))
+        before = self._before
+        after = self._rows(self._compared(self.encodings(plan), self.search))
         bound_of = relative_drop_bound if self.relative else drop_bound
         bound = bound_of(before, after, self.metric)
         if bound.estimate is None or bound.upper is None:
@@ -193,14 +214,12 @@ class Trials:
             estimate, spread = _shrunk(bound, float(before.mean()))
         return float(estimate + Z_FIRST_LOOK * again + Z_LIKELY * np.hypot(spread, again))
 
-    def _rows(self, encodings: dict[str, Encoding], *, reference: bool) -> np.ndarray:
+    def _rows(self, answers: Iterable[Answer]) -> np.ndarray:
         rows = []
-        for number, (batch, output) in enumerate(self._outputs(encodings, self.search)):
-            if reference and len(self._reference) <= number:
-                self._reference.append(output.numpy())
+        for batch, output, reference in answers:
             targets = batch.targets
             if self.metric is not None and self.metric.reference == "original":
-                targets = output.new_tensor(self._reference[number])
+                targets = reference.to(output)
             rows.append(score_rows(self.metric, output, targets, mask=batch.mask))  # type: ignore[arg-type]
         return np.concatenate(rows)
 

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from lilliput.batches import call_form, flatten_tensors
 from lilliput.errors import TaskError
+from lilliput.evaluation import evaluating
 from lilliput.metrics import Metric, score_rows
-from lilliput.task import Task, evaluating
+from lilliput.task import Task
 from lilliput.usercode import users_code
 
 BATCH = 8

@@ -16,12 +16,13 @@ from lilliput.records import Artifact, Report
 from lilliput.runs import LEDGER, Settings
 from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.onnx_module import OnnxModule
+from lilliput.splits import Split
 from lilliput.stages.judge import ONLY_LOOK, judge, with_summaries
 from lilliput.stages.measure import measure
 from lilliput.stages.report import read_report
 from lilliput.stages.summary import summary_sentence
 from lilliput.stages.verify import verify_files
-from lilliput.task import Split, Task
+from lilliput.task import Task
 from lilliput.validation import check_task
 
 MAX_BYTES = 4 * 2**30

@@ -8,8 +8,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from lilliput.errors import CheckpointError, MissingExtraError, TaskError
+from lilliput.evaluation import evaluating
 from lilliput.sources import TaskArguments, hugging_face, task_from_arguments
-from lilliput.task import evaluating
 from lilliput.validation import check_task
 
 transformers = pytest.importorskip("transformers")

@@ -14,8 +14,8 @@ from lilliput.ledger import Look, look_confidence
 from lilliput.metrics import metric_by_name
 from lilliput.model.capture import capture
 from lilliput.power import smallest_provable_drop
+from lilliput.splits import Split
 from lilliput.stages.forecast import Claim, forecast
-from lilliput.task import Split
 
 FIRST, THIRD = Look(1, look_confidence(1)), Look(3, look_confidence(3))
 ACCURACY = metric_by_name("accuracy")

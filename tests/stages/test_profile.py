@@ -12,6 +12,7 @@ from classifiers import Perceptron, pictures, task_of, trained
 from lilliput.errors import TaskError
 from lilliput.model.capture import capture
 from lilliput.model.hashes import model_hash, state_hash
+from lilliput.splits import Split
 from lilliput.stages import profile as stage
 from lilliput.stages.plan import Targets, Trial, plan
 from lilliput.stages.profile import (
@@ -24,7 +25,7 @@ from lilliput.stages.profile import (
     probed,
     profile,
 )
-from lilliput.task import Split, Task
+from lilliput.task import Task
 
 
 def profiled(task, seed=0, **changes):

@@ -20,22 +20,46 @@ from lilliput.tensor.pruning import BLOCK
 pytestmark = pytest.mark.parametrize("kind", TABLE, ids=lambda kind: kind.name)
 
 
-def strengths(kind, profile, where):
-    """The technique at its default, its mildest, a middle and its coarsest strength."""
-    options = kind().options(profile, where)
+@dataclasses.dataclass
+class Tried:
+    """A technique on a profile of its own: all there is to try, and what became of it.
+
+    Attributes:
+        hashes: Of the profile, before and after.
+        options: Of each name that it can take.
+        strengths: Of each of these: its default, its mildest, a middle and its coarsest.
+        made: What those gave, in that order.
+    """
+
+    hashes: tuple[str, str]
+    options: dict[str, tuple]
+    strengths: dict[str, list]
+    made: dict[str, list[dict]]
+
+
+@pytest.fixture
+def tried(kind, make_profile, hash_of):
+    """Computed once for all tests: what is slow here is the techniques themselves."""
+    if kind not in KNOWN:
+        profile = make_profile()
+        before = hash_of(profile)
+        every = profile.parameters if kind.takes_any else profile.sites
+        found = {name: kind().options(profile, name) for name in every}
+        options = {name: each for name, each in found.items() if each}
+        strong = {name: strengths(kind, each) for name, each in options.items()}
+        made = {name: [t.apply(profile, (name,)) for t in each] for name, each in strong.items()}
+        KNOWN[kind] = Tried((before, hash_of(profile)), options, strong, made)
+    return KNOWN[kind]
+
+
+KNOWN: dict[object, Tried] = {}
+
+
+def strengths(kind, options):
+    """Each technique once: the default may be one of the others."""
     chosen = [options[0], options[len(options) // 2], options[-1]]
-    return [kind(), *(kind(**option.settings) for option in chosen)]
-
-
-def names(kind, profile):
-    """What a technique can take; it has no options for the rest."""
-    every = profile.parameters if kind.takes_any else profile.sites
-    if kind not in TAKEN:
-        TAKEN[kind] = {name for name in profile.sites if kind().options(profile, name)}
-    return [name for name in every if name in TAKEN[kind] or name not in profile.sites]
-
-
-TAKEN: dict[object, set[str]] = {}  # all profiles here are equal
+    found = [kind(), *(kind(**option.settings) for option in chosen)]
+    return [technique for place, technique in enumerate(found) if technique not in found[:place]]
 
 
 def bytes_of(encoding):
@@ -45,66 +69,59 @@ def bytes_of(encoding):
     return [p.numpy().tobytes() if isinstance(p, torch.Tensor) else p for p in parts]
 
 
-def test_nothing_it_is_given_changes(kind, make_profile, hash_of):
-    profile = make_profile()
-    before = hash_of(profile)
-    for name in names(kind, profile):
-        for technique in strengths(kind, profile, name):
-            technique.apply(profile, (name,))
-    assert hash_of(profile) == before
+def test_nothing_it_is_given_changes(tried):
+    before, after = tried.hashes
+    assert after == before
 
 
-def test_the_same_bytes_twice(kind, make_profile):
-    profile, again = make_profile(), make_profile()
-    for name in names(kind, profile):
-        assert kind().options(profile, name) == kind().options(again, name)
-        for technique in strengths(kind, profile, name):
-            one = technique.apply(profile, (name,))
+def test_the_same_bytes_twice(kind, tried, make_profile):
+    again = make_profile()
+    for name, techniques in tried.strengths.items():
+        assert kind().options(again, name) == tried.options[name]
+        for technique, one in zip(techniques, tried.made[name], strict=True):
             two = technique.apply(again, (name,))
             assert one.keys() == two.keys()
             assert all(bytes_of(one[n]) == bytes_of(two[n]) for n in one), name
 
 
-def test_what_becomes_of_a_weight_is_a_finite_weight(kind, profile):
-    for name in names(kind, profile):
-        for technique in strengths(kind, profile, name):
-            for got, encoding in technique.apply(profile, (name,)).items():
-                assert isinstance(encoding, Dense | Grid | Grouped | Masked | Codebook | LowRank)
-                value = encoding.decode()
-                assert got == name and value.shape == profile.parameters[name].shape
-                assert value.dtype == torch.float32 and torch.isfinite(value).all()
-                assert value.is_contiguous()
+def test_what_becomes_of_a_weight_is_a_finite_weight(tried, profile):
+    for name, every in tried.made.items():
+        for got, encoding in (pair for made in every for pair in made.items()):
+            assert isinstance(encoding, Dense | Grid | Grouped | Masked | Codebook | LowRank)
+            value = encoding.decode()
+            assert got == name and value.shape == profile.parameters[name].shape
+            assert value.dtype == torch.float32 and torch.isfinite(value).all()
+            assert value.is_contiguous()
 
 
-def test_only_what_is_named_changes_and_each_by_itself(kind, profile):
-    every = names(kind, profile)
+def test_only_what_is_named_changes_and_each_by_itself(kind, tried, profile):
+    every = list(tried.options)
     together = kind().apply(profile, every)
     assert together.keys() <= set(every)
     some = every[1::2]
     assert kind().apply(profile, some).keys() == together.keys() & set(some)
     for name in some:
-        alone = kind().apply(profile, (name,))
+        alone = tried.made[name][0]
         assert alone.keys() == {name} & together.keys()
         same = all(bytes_of(alone[n]) == bytes_of(together[n]) for n in alone)
         assert same or kind().joint, name
     assert kind().apply(profile, ()) == {}
 
 
-def test_only_a_joint_technique_asks_what_sites_are_worth(kind, profile):
+def test_only_a_joint_technique_asks_what_sites_are_worth(kind, tried, profile):
     """Otherwise a plan could not be replayed without probing."""
     assert kind().joint or "together" not in kind.model_fields or kind(together=True).joint
     if kind().joint:
         return
     sites = {n: dataclasses.replace(s, sensitivity=None) for n, s in profile.sites.items()}
-    unprobed, where = dataclasses.replace(profile, sites=sites), names(kind, profile)
+    unprobed, where = dataclasses.replace(profile, sites=sites), list(tried.options)
     known, unknown = kind().apply(profile, where), kind().apply(unprobed, where)
     assert known.keys() == unknown.keys()
     assert all(bytes_of(known[n]) == bytes_of(unknown[n]) for n in known)
 
 
-def test_options_run_from_mild_to_coarse(kind, profile):
-    for name in names(kind, profile):
-        options = kind().options(profile, name)
+def test_options_run_from_mild_to_coarse(kind, tried, profile):
+    for name, options in tried.options.items():
         damage, storage = ([getattr(o, f) for o in options] for f in ("damage", "storage"))
         assert options and all(np.isfinite([*damage, *storage]))
         assert min(damage) >= 0 and min(storage) > 0
@@ -114,10 +131,12 @@ def test_options_run_from_mild_to_coarse(kind, profile):
         assert installed == sorted(installed, reverse=True)
 
 
-def test_what_an_option_predicts_is_what_it_gets(kind, profile):
-    for name in set(names(kind, profile)) & profile.sites.keys():
+def test_what_an_option_predicts_is_what_it_gets(kind, tried, profile):
+    for name in tried.options.keys() & profile.sites.keys():
+        if not any(isinstance(each.get(name), Grid) for each in tried.made[name]):
+            continue
         known = profile.sites[name]
-        for option in kind().options(profile, name):
+        for option in tried.options[name]:
             found = kind(**option.settings).apply(profile, (name,)).get(name)
             if not isinstance(found, Grid):
                 continue
@@ -128,10 +147,10 @@ def test_what_an_option_predicts_is_what_it_gets(kind, profile):
             assert abs(option.storage - actual) <= 0.1 * actual + 60, (name, option.settings)
 
 
-def test_the_amount_asked_for_is_the_amount_got(kind, profile):
+def test_the_amount_asked_for_is_the_amount_got(kind, tried, profile):
     if kind.family != "prune":
         return
-    for name in names(kind, profile):
+    for name in tried.options:
         for amount in (0.0, 0.25, 0.5, 0.9):
             (found,) = kind(amount=amount).apply(profile, (name,)).values()
             assert isinstance(found, Masked) and found.mask.shape == found.weight.shape
@@ -151,10 +170,10 @@ def parts(kind, site):
     return [site.size]
 
 
-def test_a_product_holds_what_the_amount_leaves_and_no_rank_more_would_fit(kind, profile):
+def test_a_product_holds_what_the_amount_leaves_and_no_rank_more_would_fit(kind, tried, profile):
     if kind.family != "factorize":
         return
-    for name in names(kind, profile):
+    for name in tried.options:
         size = profile.sites[name].site.size
         for amount in (0.25, 0.5, 0.9):
             (found,) = kind(amount=amount).apply(profile, (name,)).values()
@@ -164,21 +183,21 @@ def test_a_product_holds_what_the_amount_leaves_and_no_rank_more_would_fit(kind,
             assert numbers >= (1 - amount) * size - 0.1 * size, (name, amount)
 
 
-def test_what_cannot_become_a_product_is_refused_by_name(kind, profile):
+def test_what_cannot_become_a_product_is_refused_by_name(kind, tried, profile):
     if kind.family != "factorize":
         return
-    able = names(kind, profile)
+    able = list(tried.options)
     assert able and {"grouped", "depthwise"}.isdisjoint(able)
     for name in profile.sites.keys() - able:
         with pytest.raises(PlanError, match=f"cannot take {name}, "):
             kind().apply(profile, (*able, name))
 
 
-def test_what_an_earlier_step_removed_stays_removed(kind, profile):
+def test_what_an_earlier_step_removed_stays_removed(kind, tried, profile):
     """Of the factors of a product, the same share."""
     if Masked not in kind.follows:
         return
-    for name in names(kind, profile) if kind.family == "factorize" else sorted(profile.sites):
+    for name in list(tried.options) if kind.family == "factorize" else sorted(profile.sites):
         made = PruneDamage(amount=0.5).apply(profile, (name,))
         before = bytes_of(made[name])
         found = kind().apply(profile, (name,), made=made)[name]
@@ -193,9 +212,9 @@ def test_what_an_earlier_step_removed_stays_removed(kind, profile):
         assert not found.decode()[~made[name].mask].any()
 
 
-def test_a_plan_brings_it_back(kind, profile):
-    for name in names(kind, profile):
-        for technique in strengths(kind, profile, name):
+def test_a_plan_brings_it_back(kind, tried, profile):
+    for name in tried.options:
+        for technique in tried.strengths[name]:
             step = technique.step_of((name,))
             text = plan_to_toml(Plan(model_hash="0", steps=(step,)))
             assert set(tomllib.loads(text)["steps"][0].get("settings", {})) <= set(
@@ -205,9 +224,9 @@ def test_a_plan_brings_it_back(kind, profile):
             assert back == step and from_step(back) == technique
 
 
-def test_a_replayed_plan_gives_the_same_bytes(kind, make_profile):
+def test_a_replayed_plan_gives_the_same_bytes(kind, tried, make_profile):
     profile, again = make_profile(), make_profile()
-    where = tuple(names(kind, profile))
+    where = tuple(tried.options)
     plan = Plan(model_hash=profile.model_hash, steps=(kind().step_of(where),))
     one, two = apply(plan, profile), apply(plan_from_toml(plan_to_toml(plan)), again)
     assert one.keys() == two.keys()

@@ -28,13 +28,20 @@ def side(seed):
     return (mix.t() @ mix / 96)[None]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def net():
     """Two layers that are nearly equal, one of their shape that is not, one of another."""
     torch.manual_seed(0)
     made = nn.Sequential(*(nn.Linear(32, 32) for _ in range(3)), nn.Linear(32, 8))
     made[1].weight.data = made[0].weight.data + 0.01 * torch.randn(32, 32)
     return made.eval()
+
+
+@pytest.fixture(scope="module")
+def bindings(net, tmp_path_factory):
+    path = tmp_path_factory.mktemp("original") / "original.onnx"
+    exported = export_original(net, torch.randn(2, 32), path)
+    return bind(exported, {}, dict(net.named_parameters()))
 
 
 @pytest.fixture
@@ -92,10 +99,7 @@ def test_options_name_the_nearest_of_the_same_shape(known):
 
 
 @pytest.mark.parametrize("then", [(), (QuantizeFeedback(step=0.5),)])
-def test_the_file_holds_the_common_weight_once(net, known, then, tmp_path):
-    inputs = torch.randn(2, 32)
-    exported = export_original(net, inputs, tmp_path / "original.onnx")
-    bindings = bind(exported, {}, dict(net.named_parameters()))
+def test_the_file_holds_the_common_weight_once(bindings, known, then, tmp_path):
     steps = (ShareLayers().step_of(NAMES), *(each.step_of(NAMES) for each in then))
     encodings = apply(Plan(model_hash="0", steps=steps), known)
     assert write_encodings(bindings, encodings, tmp_path / "tied.onnx") == []
@@ -106,7 +110,7 @@ def test_the_file_holds_the_common_weight_once(net, known, then, tmp_path):
         assert all(isinstance(found, Grid) for found in encodings.values())
         assert encodings["0.weight"] is encodings["1.weight"]
         return
-    whole, tied = (tmp_path / "original.onnx").stat(), (tmp_path / "tied.onnx").stat()
+    whole, tied = bindings.original.path.stat(), (tmp_path / "tied.onnx").stat()
     assert tied.st_size < whole.st_size - 3900
 
 

@@ -1,13 +1,13 @@
 """Calling a user's model without changing it."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lilliput.batches import as_inputs, call
+from lilliput.evaluation import evaluating
 from lilliput.task import Task
 
 Call = Callable[[nn.Module, Any], Any]
@@ -22,24 +22,6 @@ def arguments(inputs: Any) -> Arguments:
     if isinstance(inputs, tuple):
         return inputs, {}
     return (inputs,), {}
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode for the length of a block; every module gets its own flag back afterwards.
-
-    Attention's fused fast path is off meanwhile: it hides the projections from any observer.
-    """
-    flags = [(module, module.training) for module in model.modules()]
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    model.eval()
-    try:
-        yield model
-    finally:
-        for module, training in flags:
-            module.training = training
-        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 class _Caller(nn.Module):
@@ -70,7 +52,7 @@ def run_with(
     """
     state = {f"model.{name}": buffer.clone() for name, buffer in model.named_buffers()}
     state |= {f"model.{name}": value for name, value in replaced.items()}
-    with evaluating(model), torch.no_grad():
+    with evaluating(model):
         return torch.func.functional_call(_Caller(model, run), state, (inputs,))
 
 

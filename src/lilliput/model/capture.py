@@ -9,7 +9,8 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from lilliput.errors import CaptureError, InputError
-from lilliput.model.calls import Arguments, arguments, evaluating
+from lilliput.evaluation import evaluating
+from lilliput.model.calls import Arguments, arguments
 from lilliput.model.exporting import (
     Dynamic,
     all_axes_open,
@@ -97,7 +98,7 @@ def capture(
         TaskError: The model does not run on `inputs`.
     """
     batch = doubled(inputs)
-    with evaluating(model), torch.no_grad(), silenced() as said:
+    with evaluating(model), silenced() as said:
         call = arguments(batch)
         run_once(model, call)
         marks = open_axes(model, call, dynamic)
@@ -127,7 +128,7 @@ def capture_or_hooks(
         return capture(model, inputs, dynamic=dynamic, smallest=smallest)
     except CaptureError as error:
         notes = [f"{error.message}; the weights-only path is used"]
-    with evaluating(model), torch.no_grad():
+    with evaluating(model):
         inventory = list_modules(model, inputs, smallest=smallest)
     return _capture(model, inventory, program=None, notes=notes, part="")
 

@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from lilliput.errors import TaskError
-from lilliput.model.calls import evaluating
+from lilliput.evaluation import evaluating
 from lilliput.model.capture import Capture, calls_of
 from lilliput.model.graph import run_graph
 from lilliput.model.positions import Mask, Positions, mask_of

@@ -4,11 +4,10 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
-import torch
 from torch import Tensor, fx, nn
 
 from lilliput.errors import TaskError
-from lilliput.model.calls import evaluating
+from lilliput.evaluation import evaluating
 from lilliput.model.capture import Capture, calls_of
 from lilliput.model.chains import absorbed, handed_on
 from lilliput.model.graph import run_graph
@@ -59,7 +58,7 @@ def observe(
     """
     sums = Sums(capture.sites, capture.uses, most_positions=most_positions)
     batch_count = 0
-    with evaluating(model), torch.no_grad():
+    with evaluating(model):
         for inputs in batches:
             batch_count += 1
             found = mask_of(mask, inputs)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from lilliput.runtime.onnx_passes import inner_graphs
+from lilliput.runtime.onnx_graph import inner_graphs, new_constant, unused_name
 
 Use = tuple[str, int]  # name of a node, position of an input
 
@@ -31,7 +31,7 @@ class Editor:
         domain: str = "",
     ) -> ir.Value:
         """The output of a new node, inserted before another one, in the graph of that one."""
-        name = _fresh(f"{inputs[0].name}_{operator}", self.nodes)
+        name = unused_name(f"{inputs[0].name}_{operator}", self.nodes)
         node = ir.node(operator, inputs, dict(attributes or {}), domain=domain, name=name)
         return self._insert(before, node)[0]
 
@@ -39,7 +39,7 @@ class Editor:
         self, before: ir.Node, operator: str, *, inputs: list[ir.Value], count: int
     ) -> tuple[ir.Value, ...]:
         """The outputs of a new node that has so many."""
-        name = _fresh(f"{inputs[0].name}_{operator}", self.nodes)
+        name = unused_name(f"{inputs[0].name}_{operator}", self.nodes)
         return self._insert(before, ir.node(operator, inputs, name=name, num_outputs=count))
 
     def _insert(self, before: ir.Node, node: ir.Node) -> tuple[ir.Value, ...]:
@@ -52,16 +52,7 @@ class Editor:
 
     def constant(self, name: str, array: np.ndarray) -> ir.Value:
         """A new initializer."""
-        name = _fresh(name, self.graph.initializers)
-        tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
-        value = ir.Value(
-            name=name,
-            const_value=tensor,
-            shape=ir.Shape(array.shape),
-            type=ir.TensorType(tensor.dtype),
-        )
-        self.graph.register_initializer(value)
-        return value
+        return new_constant(self.graph, name, array=array)
 
     def first(self, uses: Iterable[Use]) -> ir.Node:
         """The earliest node of the unedited graph that is named, or holds one in a branch."""
@@ -94,11 +85,3 @@ def _names_within(node: ir.Node) -> Iterator[str]:
     yield node.name or ""
     for graph in inner_graphs(node):
         yield from (inner.name or "" for inner in graph.all_nodes())
-
-
-def _fresh(stem: str, taken: Mapping[str, object]) -> str:
-    name, count = stem, 1
-    while name in taken:
-        count += 1
-        name = f"{stem}_{count}"
-    return name

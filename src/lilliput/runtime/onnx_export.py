@@ -18,7 +18,8 @@ from torch.utils import _pytree as pytree
 
 from lilliput.batches import call, flatten_tensors
 from lilliput.errors import CaptureError
-from lilliput.model.calls import arguments, evaluating
+from lilliput.evaluation import evaluating
+from lilliput.model.calls import arguments
 from lilliput.runtime.fidelity import signal_to_noise
 from lilliput.runtime.onnx_clean import clean, save, weight_bytes
 from lilliput.runtime.sessions import default_session
@@ -65,7 +66,7 @@ def export_original(
     inputs = _at_least_two(inputs)
     args, kwargs = arguments(inputs)
     shapes = _dynamic_shapes(inputs, dynamic or {})
-    with evaluating(model), torch.no_grad(), _quiet():
+    with evaluating(model), _quiet():
         exported = _export(model, args, kwargs, shapes)
     graph = exported.graph
     readers = _readers(exported)
@@ -238,7 +239,7 @@ def _check(model: nn.Module, inputs: Any, exported: OnnxModel) -> None:
     batch = _batch_of(inputs)
     for rows in (list(range(batch)), [*range(batch), 0]):
         some = _with_rows(inputs, rows)
-        with evaluating(model), torch.no_grad():
+        with evaluating(model):
             wanted = [x for x in pytree.tree_leaves(call(model, some)) if isinstance(x, Tensor)]
         feed = {
             name: leaf.numpy()

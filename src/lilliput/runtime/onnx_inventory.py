@@ -19,8 +19,8 @@ from lilliput.model.uses import Use
 from lilliput.runtime.onnx_bind import Binding, Bindings, Piece
 from lilliput.runtime.onnx_clean import array_of, save
 from lilliput.runtime.onnx_export import OnnxModel
+from lilliput.runtime.onnx_graph import parents
 from lilliput.runtime.onnx_module import OnnxModule
-from lilliput.runtime.onnx_passes import parents
 from lilliput.runtime.onnx_reads import Reading, readings
 
 WORTH_A_WARNING = 4096  # weights

@@ -1,9 +1,9 @@
 """Small edits of an ONNX graph that the libraries lack, or do not do inside branches."""
 
-from collections.abc import Collection, Iterator
-
 import numpy as np
 import onnx_ir as ir
+
+from lilliput.runtime.onnx_graph import new_constant, unused_name
 
 _INFERENCE_VALUES = frozenset({"Identity", "Dropout"})
 
@@ -65,8 +65,9 @@ def _fold_one(model: ir.Model, product: ir.Node, norm: ir.Node) -> None:
     if old is None or norm.graph is None:
         return
     kind = np.asarray(old.const_value.numpy()).dtype  # type: ignore[union-attr]
-    weight = _new(model, f"{old.name}.folded", (_exact(old) * factor).astype(kind))
-    bias = _new(model, f"{old.name}.bias", (beta - mean * factor).astype(kind))
+    folded, shift = (_exact(old) * factor).astype(kind), (beta - mean * factor).astype(kind)
+    weight = new_constant(model.graph, f"{old.name}.folded", array=folded)
+    bias = new_constant(model.graph, f"{old.name}.bias", array=shift)
     product.replace_input_with(1, weight)
     add = ir.node("Add", [product.outputs[0], bias])
     norm.graph.insert_before(norm, add)
@@ -89,19 +90,6 @@ def _exact(value: ir.Value | None) -> np.ndarray:
     return found.astype(np.float64)
 
 
-def _new(model: ir.Model, name: str, array: np.ndarray) -> ir.Value:
-    name = _unique(name, model.graph.initializers)
-    tensor = ir.tensor(array, name=name)
-    value = ir.Value(
-        name=name,
-        const_value=tensor,
-        shape=ir.Shape(array.shape),
-        type=ir.TensorType(tensor.dtype),
-    )
-    model.graph.register_initializer(value)
-    return value
-
-
 def name_apart(model: ir.Model) -> None:
     """Gives every node and every inner value a name of its own, without slashes.
 
@@ -111,35 +99,13 @@ def name_apart(model: ir.Model) -> None:
     nodes: set[str] = set()
     values = {v.name for v in (*graph.inputs, *graph.outputs)} | set(graph.initializers)
     for node in model.graph.all_nodes():
-        node.name = _unique(_plain(node.name or node.op_type), nodes)
+        node.name = unused_name(_plain(node.name or node.op_type), nodes)
         nodes.add(node.name)
         for value in node.outputs:
             if value.name and value not in graph.outputs:
-                value.name = _unique(_plain(value.name), values)
+                value.name = unused_name(_plain(value.name), values)
                 values.add(value.name)
 
 
 def _plain(name: str) -> str:
     return name.strip("/").replace("/", ".") or "unnamed"
-
-
-def _unique(name: str, taken: Collection[str | None]) -> str:
-    found, count = name, 1
-    while found in taken:
-        count += 1
-        found = f"{name}_{count}"
-    return found
-
-
-def parents(model: ir.Model) -> dict[int, ir.Node]:
-    """The node whose branch or body each inner graph is, by the graph's `id`."""
-    return {id(graph): node for node in model.graph.all_nodes() for graph in inner_graphs(node)}
-
-
-def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:
-    """The branches or the body of a control-flow node."""
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            yield attribute.as_graph()
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            yield from attribute.as_graphs()

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from lilliput.model.reads import Operation
 from lilliput.model.sites import Kind
 from lilliput.runtime.onnx_clean import array_of
-from lilliput.runtime.onnx_passes import parents
+from lilliput.runtime.onnx_graph import parents
 
 _VIEWS = frozenset({"Transpose", "Cast"})
 _RECTIFIERS = frozenset({"Relu", "Clip"})

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript.optimizer import fold_constants
-from onnxscript.rewriter import RewritePass, RewriteRule
+from onnxscript.rewriter import RewritePass
 from onnxscript.rewriter.rules.common import (
     fuse_batchnorm_into_conv_rule,
     fuse_batchnorm_into_conv_transpose_rule,
@@ -188,19 +188,6 @@ def _modernise(model: ir.Model) -> ir.Model:
     return lifted
 
 
-def _lift_constants(model: ir.Model) -> ir.Model:
-    """Constants of nodes and of inner graphs become initializers of the main graph."""
-    passes.RemoveInitializersFromInputsPass()(model)
-    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    passes.LiftSubgraphInitializersToMainGraphPass()(model)
-    return model
-
-
-def _drop_identities(model: ir.Model) -> ir.Model:
-    drop_identities(model)
-    return model
-
-
 def _fold(model: ir.Model) -> ir.Model:
     """Computes what depends on constants only, and takes the branch that a constant chooses."""
     passes.ShapeInferencePass()(model)
@@ -234,39 +221,42 @@ def _constant_size(value: ir.Value | None) -> int:
     return 0 if constant is None else constant.size
 
 
-def _rewrite(*rules: RewriteRule) -> Edit:
+def _in_place(*changes: Callable[[ir.Model], object]) -> Edit:
+    """One edit out of changes to the very model that they are given."""
+
     def edit(model: ir.Model) -> ir.Model:
-        RewritePass(rules)(model)
+        for change in changes:
+            change(model)
         return model
 
     return edit
 
 
-def _fold_product_norms(model: ir.Model) -> ir.Model:
-    fold_product_norms(model)
-    return model
-
-
-def _merge(model: ir.Model) -> ir.Model:
-    passes.RemoveUnusedNodesPass()(model)
-    store_once(model)
-    strip_nodes(model)
-    name_apart(model)
-    return model
-
+# Constants of nodes and of inner graphs become initializers of the main graph.
+_lift_constants = _in_place(
+    passes.RemoveInitializersFromInputsPass(),
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    passes.LiftSubgraphInitializersToMainGraphPass(),
+)
 
 EDITS: tuple[tuple[str, Edit], ...] = (
     ("functions inlined", _inline),
     ("operator set made newer", _modernise),
     ("constants turned into weights", _lift_constants),
-    ("identities and dropout removed", _drop_identities),
+    ("identities and dropout removed", _in_place(drop_identities)),
     ("constants folded", _fold),
-    ("batch norms folded into convolutions", _rewrite(fuse_batchnorm_into_conv_rule)),
+    (
+        "batch norms folded into convolutions",
+        _in_place(RewritePass([fuse_batchnorm_into_conv_rule])),
+    ),
     (
         "batch norms folded into transposed convolutions",
-        _rewrite(fuse_batchnorm_into_conv_transpose_rule),
+        _in_place(RewritePass([fuse_batchnorm_into_conv_transpose_rule])),
     ),
-    ("batch norms folded into Gemm", _rewrite(fuse_batchnorm_into_gemm_rule)),
-    ("batch norms folded into MatMul", _fold_product_norms),
-    ("equal weights merged", _merge),
+    ("batch norms folded into Gemm", _in_place(RewritePass([fuse_batchnorm_into_gemm_rule]))),
+    ("batch norms folded into MatMul", _in_place(fold_product_norms)),
+    (
+        "equal weights merged",
+        _in_place(passes.RemoveUnusedNodesPass(), store_once, strip_nodes, name_apart),
+    ),
 )

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime
 
-from lilliput.runtime.onnx_passes import inner_graphs, parents
+from lilliput.runtime.onnx_graph import inner_graphs, parents
 from lilliput.runtime.onnx_reads import Fetch, Tap
 from lilliput.runtime.sessions import default_session, run_session
 

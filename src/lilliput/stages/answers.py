@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from lilliput.environment import int8_arithmetic
 from lilliput.records import SiteReport
 from lilliput.stages.wording import clean, share, size
 
-DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "neon_dot", "neon_i8mm"})
 INTEGER_GAIN = 4.0  # multiply-adds of int8 over those of float32, at best; and bytes read
 TINY_MS = 0.01  # an operation this short is mostly the runtime's own overhead
 CACHE_BYTES = 8e6  # what is read at every call and does not stay near the processor
@@ -113,7 +113,7 @@ def _obstacles(sites: Sequence[SiteReport], times: Times) -> Iterator[str]:
             f"{share(1 - times.site_share)} of the time is spent in operations that no technique "
             f"touches ({_largest(times.others, rest)})"
         )
-    if not DOT_PRODUCTS & set(times.features) and not _reading(sites, times):
+    if int8_arithmetic(times.features) == "none" and not _reading(sites, times):
         yield (
             "its processor has no integer dot products, so that int8 saves memory but hardly time"
         )

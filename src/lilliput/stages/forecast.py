@@ -7,13 +7,15 @@ from dataclasses import dataclass
 import psutil
 
 from lilliput.budget import Limit
+from lilliput.evaluation import evaluating
 from lilliput.ledger import Look
 from lilliput.metrics import Metric
 from lilliput.model.capture import Capture
 from lilliput.model.gradients import whole_sides
 from lilliput.power import examples_needed, proof_power, smallest_provable_drop
+from lilliput.splits import Split
 from lilliput.stages.profile import VOTERS, answers_each, probe_count
-from lilliput.task import Split, Task, evaluating
+from lilliput.task import Task
 
 PROBED = 64  # examples per probe
 FIXED_SECONDS = 45.0  # export, fresh processes, memory rounds

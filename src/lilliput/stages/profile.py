@@ -18,7 +18,8 @@ from lilliput.model.moments import Moments, small_sample
 from lilliput.model.observe import observe
 from lilliput.model.profiles import NO_FOLDING, Folding, Profile, SiteProfile, site_profile
 from lilliput.progress import Progress, unseen
-from lilliput.task import Split, Task
+from lilliput.splits import Split
+from lilliput.task import Task
 from lilliput.techniques import QuantizeFeedback
 from lilliput.tensor.divergence import divergence
 

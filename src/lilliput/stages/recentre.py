@@ -14,7 +14,8 @@ from torch import Tensor
 from lilliput.model.calls import answer
 from lilliput.model.encodings import Dense, Encoding, decoded
 from lilliput.model.profiles import Profile
-from lilliput.task import Split, Task
+from lilliput.splits import Split
+from lilliput.task import Task
 
 MOST_EXAMPLES = 512
 BATCH = 32

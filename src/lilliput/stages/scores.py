@@ -11,13 +11,14 @@ from torch import Tensor
 from lilliput.batches import Batch, flatten_inputs
 from lilliput.environment import package_version
 from lilliput.errors import ContainerError, InternalError, LilliputError
+from lilliput.evaluation import evaluating
 from lilliput.evidence import Evidence
 from lilliput.metrics import Metric, predicted_classes, score_rows
 from lilliput.progress import Progress, unseen
 from lilliput.records import RuntimeScore
 from lilliput.runtime.fidelity import Agreement
 from lilliput.runtime.processes import Worker
-from lilliput.task import Task, evaluating
+from lilliput.task import Task
 
 _PACKAGES = {"pytorch": "torch"}  # where the package has another name than the runtime
 
@@ -125,7 +126,7 @@ def score_files(
 def output_place(task: Task, proof: Sequence[int]) -> int:
     """Which of the file's outputs is scored; read off one call of the model itself."""
     first = next(iter(task.batches(proof[:1], 1)))
-    with evaluating(task.model), torch.no_grad():
+    with evaluating(task.model):
         return task.output_index(task.run(task.model, first.inputs))
 
 
