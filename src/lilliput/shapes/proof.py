@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from lilliput.model.calls import Arguments, arguments, evaluating
+from lilliput.evaluation import evaluating
+from lilliput.model.calls import Arguments, arguments
 from lilliput.model.exporting import FAILURES, doubled
 from lilliput.model.graph import run_graph
 from lilliput.model.sizes import symbol
@@ -68,7 +69,7 @@ class Reference:
 
     def _answer(self, inputs: Any) -> list[Tensor]:
         call = arguments(inputs)
-        with evaluating(self._model), torch.no_grad():
+        with evaluating(self._model):
             if self._mixers:
                 outputs = self._through_graph(call)
             else:
@@ -145,7 +146,7 @@ def _cropped(kept: Kept, inputs: Any, share: float) -> Any | None:
 
 def _called(model: nn.Module, inputs: Any) -> list[Tensor]:
     args, kwargs = pytree.tree_map_only(Tensor, torch.clone, arguments(inputs))
-    with evaluating(model), torch.no_grad():
+    with evaluating(model):
         state = {name: one.clone() for name, one in model.named_buffers()}
         return _tensors(torch.func.functional_call(model, state, args, kwargs))
 
