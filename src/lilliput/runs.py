@@ -39,7 +39,7 @@ class Settings:
     Attributes:
         seed: Of everything random, 0 to 2^32 - 1; same seed, same bytes.
         part: Compress only this submodule (qualified name); empty for the whole model.
-        arithmetic: ``float32``, ``int8`` (weights on any grid stay integers in memory; slow),
+        arithmetic: ``float32``, ``int8`` (weights on any grid stay integers in memory),
             ``fixed`` (integers only), or None: int8 where memory is limited. Steps whose inputs are
             rounded compute on integers under each.
         conditions: How the artifact is measured.

@@ -173,7 +173,7 @@ class BuildOptions(RunOptions):
     """What matters only where files are written and measured."""
 
     arithmetic: Literal["float32", "int8", "fixed"] | None = None
-    """int8: little memory but slow (for speed limit latency instead); fixed: integers only."""
+    """int8: least memory (for speed limit latency instead); fixed: integers only."""
     measuring: MeasureOptions = MeasureOptions()
 
 
@@ -185,7 +185,7 @@ class ReplayOptions:
     part: str | None = None
     """Compress only this submodule, by its qualified name."""
     arithmetic: Literal["float32", "int8", "fixed"] | None = None
-    """int8: little memory but slow (for speed limit latency instead); fixed: integers only."""
+    """int8: least memory (for speed limit latency instead); fixed: integers only."""
     measuring: MeasureOptions = MeasureOptions()
 
     def settings(self, **others: Any) -> "Settings":
