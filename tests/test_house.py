@@ -45,6 +45,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     8: ("stages",),
     9: ("search",),
     10: (
+        "reshaping",
         *("onnxtask", "forms", "runs", "trials", "planning", "fronts", "findings"),
         *("surveying", "verification", "pipeline"),
     ),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lilliput.onnxtask import onnx_task
     from lilliput.pipeline import apply_plan, compress
     from lilliput.records import Plan, Report
+    from lilliput.reshaping import narrow, narrowed, widths
     from lilliput.sources import arrays, images, load_weights, texts
     from lilliput.task import Task
     from lilliput.verification import verify
@@ -28,9 +29,12 @@ __all__ = [
     "images",
     "load",
     "load_weights",
+    "narrow",
+    "narrowed",
     "onnx_task",
     "texts",
     "verify",
+    "widths",
 ]
 # What would load torch, a runtime or an image library is looked up when it is first used: the
 # measuring process imports this package and must stay small.
@@ -45,9 +49,12 @@ _LATER = {
     "images": "lilliput.sources",
     "load": "lilliput.continuing",
     "load_weights": "lilliput.sources",
+    "narrow": "lilliput.reshaping",
+    "narrowed": "lilliput.reshaping",
     "onnx_task": "lilliput.onnxtask",
     "texts": "lilliput.sources",
     "verify": "lilliput.verification",
+    "widths": "lilliput.reshaping",
 }
 
 

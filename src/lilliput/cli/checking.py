@@ -59,7 +59,7 @@ def verify(
         )
         known, new = task.task_to_verify(target)
         report = run_verify(out, known, fresh=task.fresh or new, settings=settings, **most)
-    return show_report(screen, report, out)
+    return show_report(screen, report, out=out)
 
 
 @app.command
@@ -76,7 +76,7 @@ def report(out: Path, /, *, as_json: Json = False) -> int:
     with screen.working():
         found = read_report(out)
         write_report(found, out)
-    return show_report(screen, found, out)
+    return show_report(screen, found, out=out)
 
 
 def _check_files(screen: Screen, out: Path, **most: int) -> int:

@@ -54,7 +54,7 @@ def compress(
         report = run_compress(
             task.task(target), budget, out=folder.out, settings=settings, sweep=amounts(sweep)
         )
-    return show_report(screen, report, folder.out)
+    return show_report(screen, report, out=folder.out)
 
 
 @app.command
@@ -84,10 +84,10 @@ def apply(
         chosen = read_plan(plan)
         settings = _settings(screen, task.arguments(target), run, folder)
         report = apply_plan(chosen, task.task(target), budget, out=folder.out, settings=settings)
-    return show_report(screen, report, folder.out)
+    return show_report(screen, report, out=folder.out)
 
 
-def show_report(screen: Screen, report: "Report", out: Path) -> int:
+def show_report(screen: Screen, report: "Report", *, out: Path) -> int:
     """Prints a report; the exit status is that of its verdict."""
     from lilliput.stages.report import report_text
     from lilliput.stages.summary import summary_table

@@ -106,7 +106,7 @@ def capture(
         if part:
             call = _calls(model, part, batch)[0]
             marks = all_axes_open(target, call) if dynamic else open_axes(target, call, None)
-        program = export_program(target, call, marks)
+        program = export_program(target, call, marks=marks)
     notes = [*said, *filter(None, [fixed_batch(program)])]
     inventory = take_inventory(program, model, smallest=smallest, part=part)
     return _capture(model, inventory, program=program, notes=notes, part=part)

@@ -37,7 +37,7 @@ _OURS = os.path.dirname(__file__)
 _TORCH = os.path.dirname(torch.__file__)
 
 
-def export_program(model: nn.Module, call: Arguments, marks: Any) -> ExportedProgram:
+def export_program(model: nn.Module, call: Arguments, *, marks: Any) -> ExportedProgram:
     """The non-decomposed graph of `model` for one call.
 
     Args:

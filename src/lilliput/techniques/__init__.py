@@ -2,18 +2,20 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic import ValidationError
 
 from lilliput.errors import PlanError
 from lilliput.records import Step
-from lilliput.techniques.base import Option, Technique
+from lilliput.techniques.base import Option, Structural, Technique
 from lilliput.techniques.factorize_cp import FactorizeCp
 from lilliput.techniques.factorize_spatial import FactorizeSpatial
 from lilliput.techniques.factorize_svd import FactorizeSvd
 from lilliput.techniques.factorize_tucker import FactorizeTucker
 from lilliput.techniques.factorize_whitened import FactorizeWhitened
-from lilliput.techniques.fields import Family, Fields
+from lilliput.techniques.fields import STRUCTURAL, Family, Fields
+from lilliput.techniques.narrow_magnitude import NarrowMagnitude
 from lilliput.techniques.on_factors import on_factors
 from lilliput.techniques.prune_damage import PruneDamage
 from lilliput.techniques.prune_magnitude import PruneMagnitude
@@ -41,6 +43,7 @@ TABLE: tuple[type[Fields], ...] = (
     FactorizeSvd,
     FactorizeTucker,
     FactorizeWhitened,
+    NarrowMagnitude,
     PruneDamage,
     PruneMagnitude,
     PruneSensitivity,
@@ -62,6 +65,7 @@ TABLE: tuple[type[Fields], ...] = (
 )
 
 __all__ = [
+    "STRUCTURAL",
     "TABLE",
     "FactorizeCp",
     "FactorizeSpatial",
@@ -70,6 +74,7 @@ __all__ = [
     "FactorizeWhitened",
     "Family",
     "Fields",
+    "NarrowMagnitude",
     "Option",
     "PruneDamage",
     "PruneMagnitude",
@@ -89,16 +94,20 @@ __all__ = [
     "QuantizeStatic",
     "ShareLayers",
     "ShareValues",
+    "Structural",
     "Technique",
     "from_step",
     "on_factors",
     "on_ties",
+    "structural_from_step",
     "ties_among",
 ]
 
 
 def from_step(step: Step) -> Technique:
     """The technique that an entry of a plan names, with its settings.
+
+    One of a family in `STRUCTURAL` is a `Structural` instead: see `structural_from_step`.
 
     Raises:
         PlanError: An unknown technique or field, or a value out of range; names the allowed ones.
@@ -125,6 +134,19 @@ def from_step(step: Step) -> Technique:
         raise PlanError(
             f"{step.technique}: {field} = {given!r}: {first['msg']}", kind.advice(field, given)
         ) from error
+
+
+def structural_from_step(step: Step) -> Structural:
+    """The same for an entry that changes the model's shape.
+
+    Raises:
+        PlanError: As `from_step`; or the technique changes no shape.
+    """
+    found: Any = from_step(step)
+    if found.family not in STRUCTURAL:
+        raise PlanError(f"{step.technique} does not change the model's shape")
+    changing: Structural = found
+    return changing
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -1,12 +1,15 @@
-"""What every technique offers to the planner."""
+"""What every technique offers: to the planner, and to whoever changes a model's shape."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
+
+from torch import nn
 
 from lilliput.model.encodings import NOTHING, Encoding, Made
 from lilliput.model.profiles import Profile
 from lilliput.records import LimitName, Step
+from lilliput.shapes.reshaped import Reshaped
 from lilliput.techniques.fields import Family
 
 
@@ -70,6 +73,43 @@ class Technique(Protocol):
 
         `made` is what earlier steps of the plan made of them, of a kind named in `follows`: what
         those removed stays removed, and the weights that are left make up for all of it.
+        """
+        ...
+
+    def step_of(self, where: Sequence[str]) -> Step:
+        """Itself as an entry of a plan."""
+        ...
+
+
+class Structural(Protocol):
+    """A frozen value that changes a model's shape: its family is one of `fields.STRUCTURAL`."""
+
+    name: ClassVar[str]
+    family: ClassVar[Family]
+    source: ClassVar[str]
+    summary: ClassVar[str]
+
+    def change(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        *,
+        where: tuple[str, ...] = (),
+        batches: Iterable[Any] | None = None,
+    ) -> Reshaped:
+        """A changed copy with its proof; the model given is left as it was.
+
+        Args:
+            model: Any module that can be captured.
+            inputs: One example batch: tensor, tuple or mapping.
+            where: Names of widths or blocks; none: all that are free.
+            batches: Calibration inputs; by default `inputs` alone.
+
+        Raises:
+            CaptureError: The model cannot be captured.
+            ShapeError: What `where` names does not exist or cannot change, or the change could not
+                be proved.
+            TaskError: There are no calibration inputs, or the model does not run on them.
         """
         ...
 

@@ -12,6 +12,7 @@ from lilliput.records import LimitName, Step
 Family = Literal[
     "prune", "quantize", "factorize", "share", "narrow", "shorten", "replace", "grow", "learn"
 ]
+STRUCTURAL: frozenset[Family] = frozenset(("narrow", "shorten", "replace", "grow"))
 
 
 class Fields(BaseModel):

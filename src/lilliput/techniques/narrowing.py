@@ -1,0 +1,126 @@
+"""What techniques that narrow share: their fields, the widths they work on, and the cut."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lilliput.errors import ShapeError, TaskError
+from lilliput.shapes.cutting import cut, named_width
+from lilliput.shapes.reshaped import Reshaped
+from lilliput.shapes.widths import Shape, Width, shape_of
+from lilliput.tensor.removal import kept_units
+
+Scope = Literal["uniform", "global"]
+REMOVE = Field(0.5, gt=0, lt=1, json_schema_extra={"unit": "share of units removed"})
+MULTIPLE = Field(8, ge=1, le=64, json_schema_extra={"unit": "units"})
+_UNROUNDED = ("heads", "key-value groups")
+
+
+class Narrows(Protocol):
+    """The fields that say how many units go."""
+
+    @property
+    def remove(self) -> float:
+        """Share of the units."""
+        ...
+
+    @property
+    def scope(self) -> Scope:
+        """Each width by itself, or all together."""
+        ...
+
+    @property
+    def multiple(self) -> int:
+        """What is left of a width is a multiple of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model to be narrowed, and what it is judged by.
+
+    Attributes:
+        model: As the user gave it; it is not changed.
+        inputs: One example batch.
+        shape: Its widths.
+        widths: Those to be narrowed, all free.
+        batches: Calibration inputs, at least one batch.
+    """
+
+    model: nn.Module
+    inputs: Any
+    shape: Shape
+    widths: tuple[Width, ...]
+    batches: tuple[Any, ...]
+
+    @classmethod
+    def of(
+        cls, model: nn.Module, inputs: Any, *, where: tuple[str, ...], batches: Iterable[Any] | None
+    ) -> Self:
+        """Captures the model and looks its widths up.
+
+        Raises:
+            ShapeError: A width does not exist or is frozen, or none is free.
+            TaskError: There is no batch of calibration inputs.
+        """
+        given = (inputs,) if batches is None else tuple(batches)
+        if not given:
+            raise TaskError("there are no calibration examples", "give at least one batch")
+        shape = shape_of(model, inputs)
+        return cls(model, inputs, shape, free_widths(shape, where), given)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters by all their names."""
+        return dict(self.model.named_parameters(remove_duplicate=False))
+
+    def first_of(self, name: str) -> bool:
+        """Whether a weight is named here for the first time; ties are counted once."""
+        return name in self.shape.flow.twins.values()
+
+
+def free_widths(shape: Shape, where: tuple[str, ...]) -> tuple[Width, ...]:
+    """The named widths; without names all that are free.
+
+    Raises:
+        ShapeError: One does not exist (the nearest is named) or is frozen (why), or none is free.
+    """
+    named = [named_width(shape, name) for name in dict.fromkeys(where)]
+    frozen = next((width for width in named if not width.free), None)
+    if frozen is not None:
+        raise ShapeError(f"{frozen.name} cannot be narrowed: {frozen.frozen}")
+    found = tuple(named or (width for width in shape.widths.values() if width.free))
+    if not found:
+        raise ShapeError("no width of the model is free")
+    return found
+
+
+def comparable(scores: Tensor) -> Tensor:
+    """Scores divided by their mean, so that those of several widths can be ranked together."""
+    mean = scores.mean()
+    return scores / mean if mean > 0 else scores
+
+
+def narrowed(technique: Narrows, subject: Subject, *, scores: Mapping[str, Tensor]) -> Reshaped:
+    """Cuts the units of the lowest scores.
+
+    Args:
+        technique: How many go.
+        subject: The model.
+        scores: Width -> what its units are worth, (units,).
+    """
+    steps = [1 if width.kind in _UNROUNDED else technique.multiple for width in subject.widths]
+    kept = kept_units(
+        [scores[width.name] for width in subject.widths],
+        technique.remove,
+        multiples=steps,
+        together=technique.scope == "global",
+    )
+    names = [width.name for width in subject.widths]
+    units = {name: left.tolist() for name, left in zip(names, kept, strict=True)}
+    with torch.no_grad():
+        return cut(subject.model, subject.shape, units=units, inputs=subject.inputs)
