@@ -45,8 +45,8 @@ FLOORS: dict[int, tuple[str, ...]] = {
     8: ("stages",),
     9: ("search",),
     10: (
-        "reshaping",
-        *("onnxtask", "forms", "runs", "trials", "planning", "fronts", "findings"),
+        *("reshaping", "onnxtask", "forms", "runs", "restructuring", "trials", "planning"),
+        *("fronts", "structures", "findings"),
         *("surveying", "verification", "pipeline"),
     ),
     11: ("cli",),

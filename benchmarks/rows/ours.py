@@ -133,7 +133,7 @@ def profiled(run: Run) -> Trials:
         metric=None,
         search=run.split.search,
         proof_size=0,
-        recentring=Recentring.of(run.task, known, run.split),
+        recentring=Recentring.of(run.task, known, split=run.split),
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lilliput.batches import flatten_inputs
 from lilliput.coding import pack
+from lilliput.edits import Edits
 from lilliput.errors import InputError
 from lilliput.model.encodings import Encoding, Grid, parts_of
 from lilliput.model.profiles import NO_FOLDING, Folding
@@ -22,7 +23,7 @@ from lilliput.runtime.onnx_fixed import write_fixed
 from lilliput.runtime.onnx_folds import half_precision_biases
 from lilliput.runtime.torch_processes import stored_state
 from lilliput.runtime.weights_file import write_weights
-from lilliput.stages.export import Exported, export, export_fixed, export_weights
+from lilliput.stages.export import Exported, export, export_fixed, export_weights, with_edits
 from lilliput.task import Task
 
 FIXED_EXAMPLES, FIXED_BATCH = 256, 32  # calibration examples that say how large activations are
@@ -71,7 +72,10 @@ class GraphForm:
         sites: The model's sites.
         model: The user's model.
         arithmetic: How the artifact computes.
-        baseline: The ONNX file that the user came with; None where the model was exported.
+        baseline: What the artifact is compared with, where that is not the file that is filled:
+            the ONNX file that the user came with, or the export of the model in its old shape.
+        weights: Whether weights for PyTorch are written; not for who came with an ONNX file.
+        edits: What gives an instance of the user's class its new shape; None where it keeps it.
     """
 
     bindings: Bindings
@@ -79,10 +83,12 @@ class GraphForm:
     model: nn.Module
     arithmetic: Arithmetic = "float32"
     baseline: Path | None = None
+    weights: bool = True
+    edits: Edits | None = None
 
     @property
     def original(self) -> Path:
-        """The user's own ONNX file, or the original's export."""
+        """What every share is a share of."""
         return self.baseline or self.bindings.original.path
 
     @property
@@ -136,14 +142,15 @@ class GraphForm:
 
     def export(self, encodings: Mapping[str, Encoding], *, plan: Plan, folder: Path) -> Exported:
         """Writes all files of the artifact."""
-        return export(
+        exported = export(
             self.bindings,
             encodings,
-            model=self.model if self.baseline is None else None,
+            model=self.model if self.weights else None,
             plan=plan,
             folder=folder,
             arithmetic=self.arithmetic,
         )
+        return with_edits(exported, self.edits, folder=folder)
 
 
 @dataclass(frozen=True)
@@ -187,14 +194,15 @@ class FixedForm(GraphForm):
 
     def export(self, encodings: Mapping[str, Encoding], *, plan: Plan, folder: Path) -> Exported:
         """Writes all files of the artifact."""
-        return export_fixed(
+        exported = export_fixed(
             self.bindings,
             encodings,
             batches=self.batches(),
-            model=self.model if self.baseline is None else None,
+            model=self.model if self.weights else None,
             plan=plan,
             folder=folder,
         )
+        return with_edits(exported, self.edits, folder=folder)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from lilliput.ledger import Look
 from lilliput.model.encodings import Encoding
 from lilliput.model.hashes import model_hash
 from lilliput.model.profiles import Profile
-from lilliput.planning import Planned, make_plan, with_predictions
+from lilliput.planning import Planned, with_predictions
 from lilliput.records import Fidelity, Plan, Report
+from lilliput.restructuring import restructured, split_plan, weights_plan, whole_plan
 from lilliput.runs import Run, Settings, prepare
 from lilliput.runtime.factor_speed import FactorSpeed
 from lilliput.runtime.processes import Worker
@@ -36,6 +37,7 @@ from lilliput.stages.recentre import Recentring
 from lilliput.stages.report import report
 from lilliput.stages.unfactor import must_be_faster, unfactored
 from lilliput.stages.verify import verify_answers
+from lilliput.structures import plan_with_shapes
 from lilliput.task import Task
 from lilliput.techniques import from_step
 from lilliput.trials import Trials
@@ -87,7 +89,9 @@ def compress(
         known = run.clock("profile", lambda: _profile(run))
         trials = _trials(run, known)
         settings.progress("plan", 0, 1)
-        chosen = run.clock("plan", lambda: _planned(run, trials, budgets, Path(scratch)))
+        run, trials, chosen = run.clock(
+            "plan", partial(_planned, run, trials, budgets, Path(scratch))
+        )
         run, chosen = _faster(run, trials, chosen)
         run.clock("apply", lambda: trials.encodings(chosen.plan))
         return _prove(run, trials, chosen, folder=folder, out=out)
@@ -114,7 +118,8 @@ def apply_plan(
         PlanError: The plan does not fit the model, or a step of it is wrong.
     """
     check_fits(plan, model_hash(task.model))
-    check_steps(plan)
+    shaping, steps = split_plan(plan)
+    check_steps(steps)
     out, settings, budget = Path(out), settings or Settings(), budget or Budget()
     command = settings.command or python_call("apply_plan(plan, task", budget, out=out)
     settings = replace(settings, seed=plan.seed, command=command)
@@ -123,8 +128,12 @@ def apply_plan(
         tempfile.TemporaryDirectory(prefix="lilliput-") as scratch,
     ):
         run = prepare(task, budget, settings, Path(scratch))
-        check_steps(plan, run.captured.sites)
+        run = run.clock(
+            "reshape", partial(restructured, run, shaping, scratch=Path(scratch) / "shape")
+        )
+        check_steps(steps, run.captured.sites)
         _tell_forecast(run, out)
+        plan = weights_plan(run, plan)
         known = run.clock("profile", lambda: _profile(run, plan))
         trials = _trials(run, known)
         run, given = _faster(run, trials, Planned(plan))
@@ -146,7 +155,7 @@ def _profile(run: Run, given: Plan | None = None) -> Profile:
     """Everything; for a plan that is given, sensitivities only where its steps compare sites."""
     told = run.settings.progress
     known = observed(
-        run.task,
+        run.subject,
         run.captured,
         split=run.split,
         folding=run.form.folding,
@@ -154,19 +163,20 @@ def _profile(run: Run, given: Plan | None = None) -> Profile:
         progress=told,
     )
     every = given is None or any(from_step(step).joint for step in given.steps)
-    return probed(run.task, known, split=run.split, every=every, progress=told)
+    return probed(run.subject, known, split=run.split, every=every, progress=told)
 
 
 def _trials(run: Run, known: Profile) -> Trials:
     return Trials(
-        task=run.task,
+        task=run.subject,
         profile=known,
         form=run.form,
         metric=run.metric,
         search=run.split.search,
         proof_size=len(run.split.proof),
         relative=bool(run.allowed_drop and run.allowed_drop[1]),
-        recentring=Recentring.of(run.task, known, run.split),
+        recentring=Recentring.of(run.subject, known, split=run.split, original=run.task),
+        original=run.task,
         runtime=run.settings.conditions.runtime,
     )
 
@@ -188,11 +198,19 @@ def _faster(run: Run, trials: Trials, planned: Planned) -> tuple[Run, Planned]:
     return replace(run, notes=(*run.notes, *said)), replace(planned, plan=chosen)
 
 
-def _planned(run: Run, trials: Trials, budgets: Mapping[str, Budget], scratch: Path) -> Planned:
+def _planned(
+    run: Run, trials: Trials, budgets: Mapping[str, Budget], scratch: Path
+) -> tuple[Run, Trials, Planned]:
+    """The plan, and the run and trials it is for: the model may have got another shape."""
     table = OptionTable(trials.profile)
-    if not budgets:
-        return make_plan(run, trials, table=table, scratch=scratch)
-    return make_front(run, trials, table=table, budgets=budgets, scratch=scratch)
+    if budgets:
+        front = make_front(run, trials, table=table, budgets=budgets, scratch=scratch)
+        return run, trials, front
+
+    def anew(changed: Run) -> Trials:
+        return _trials(changed, _profile(changed))
+
+    return plan_with_shapes(run, trials, table=table, scratch=scratch, anew=anew)
 
 
 def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Path) -> Report:
@@ -200,7 +218,8 @@ def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Pat
     settings, known, plan = run.settings, trials.profile, planned.plan
     encodings = trials.encodings(plan)
     settings.progress("export", 0, 1)
-    exported = run.clock("export", lambda: run.form.export(encodings, plan=plan, folder=folder))
+    whole = whole_plan(run, plan)
+    exported = run.clock("export", lambda: run.form.export(encodings, plan=whole, folder=folder))
     settings.progress("measure", 0, 1)
     measurement, evidence = run.clock(
         "measure",
@@ -231,7 +250,7 @@ def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Pat
     planning = with_predictions(planned, trials, measured=measurement.artifact)
     found = Findings(
         profile=known,
-        plan=plan,
+        plan=whole,
         planning=planning,
         points=tuple(point for point, _ in planned.points),
         encodings=encodings,
@@ -261,7 +280,7 @@ def _fidelity(
         return None
     return verify_answers(
         folder,
-        run.task,
+        run.subject,
         encodings=encodings,
         subset=subset,
         runtime=run.settings.conditions.runtime,

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lilliput.errors import InternalError
+from lilliput.errors import InternalError, UnreachableError
 from lilliput.forms import FixedForm, GraphForm
 from lilliput.planned import Planning, Point, Prediction
 from lilliput.records import Plan, Sizes
@@ -41,6 +41,23 @@ class Planned:
     points: tuple[tuple[Point, Plan], ...] = ()
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of limits on memory and latency once options were priced.
+
+    Attributes:
+        planned: The best plan; None where nothing fits.
+        unreachable: Why nothing fits.
+        prices: Of all options on this machine.
+        targets: The limits in bytes and milliseconds.
+    """
+
+    planned: Planned | None
+    unreachable: UnreachableError | None
+    prices: Prices
+    targets: Targets
+
+
 def make_plan(run: Run, trials: Trials, *, table: OptionTable, scratch: Path) -> Planned:
     """The best plan inside the run's limits.
 
@@ -59,15 +76,34 @@ def make_plan(run: Run, trials: Trials, *, table: OptionTable, scratch: Path) ->
         return Planned(chosen, Planning(stopped=WIDEST))
     if not run.priced_limits:
         return _for_bytes(run, trials, table, run.targets)
+    found = outlook(run, trials, table=table, scratch=scratch)
+    if found.planned is None:
+        raise found.unreachable or InternalError("no plan and no reason")
+    return found.planned
+
+
+def outlook(run: Run, trials: Trials, *, table: OptionTable, scratch: Path) -> Outlook:
+    """The best plan inside limits that have to be priced, or why there is none.
+
+    Args:
+        run: As for `make_plan`; some of its limits are priced.
+        trials: As for `make_plan`.
+        table: As for `make_plan`.
+        scratch: As for `make_plan`.
+    """
     with _priced(run, trials, table, scratch) as (targets, prices):
-        found = improve(Mixture.of(table, targets, costs=prices, seed=run.settings.seed), trials)
+        mixture = Mixture.of(table, targets, costs=prices, seed=run.settings.seed)
+        try:
+            found = improve(mixture, trials)
+        except UnreachableError as error:
+            return Outlook(None, error, prices, targets)
     planning = Planning(
         stopped=found.stopped,
         tried=found.tried,
         compared=tuple(found.compared),
         pricing_error=prices.error,
     )
-    return Planned(found.plan, planning)
+    return Outlook(Planned(found.plan, planning), None, prices, targets)
 
 
 def _for_bytes(run: Run, trials: Trials, table: OptionTable, targets: Targets) -> Planned:

@@ -15,6 +15,7 @@ from lilliput.metrics import Metric
 from lilliput.model.capture import Capture, capture, capture_or_hooks
 from lilliput.model.hashes import state_hash
 from lilliput.progress import Progress, unseen
+from lilliput.records import Step
 from lilliput.runtime.onnx_bind import bind
 from lilliput.runtime.onnx_encode import Arithmetic
 from lilliput.runtime.onnx_export import export_original
@@ -83,11 +84,14 @@ class Run:
         settings: Everything else.
         metric: The task's metric; None without examples.
         split: Calibration, search and proof.
-        captured: The model's graph and sites.
+        captured: The graph and sites of the model whose weights change.
         form: How encodings become files.
         notes: What the reader should know about the way the model was captured.
         before: Hash of the user's model when the run began.
         seconds: How long each stage took.
+        reshaped: The task over a copy of the model in another shape, whose weights are changed in
+            the place of the user's; None where the model keeps its shape.
+        shaping: The steps of the plan that gave it that shape.
     """
 
     task: Task
@@ -100,6 +104,13 @@ class Run:
     before: str
     notes: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
+    reshaped: Task | None = None
+    shaping: tuple[Step, ...] = ()
+
+    @property
+    def subject(self) -> Task:
+        """The task over the model whose weights change."""
+        return self.reshaped or self.task
 
     @property
     def original(self) -> Path:
@@ -204,7 +215,7 @@ def _captured(
     if isinstance(task.model, OnnxModule):
         return _onnx(task, task.model, budget, settings, scratch)
     try:
-        return _graph(task, budget, settings, scratch)
+        return captured_graph(task, budget, settings, scratch=scratch)
     except CaptureError as error:
         _check_needs_no_graph(settings, error)
         reason = error.message
@@ -235,9 +246,14 @@ def _check_needs_no_graph(settings: Settings, error: CaptureError) -> None:
             raise CaptureError(error.message, hint) from error
 
 
-def _graph(
-    task: Task, budget: Budget, settings: Settings, scratch: Path
-) -> tuple[Capture, Form, tuple[str, ...]]:
+def captured_graph(
+    task: Task, budget: Budget, settings: Settings, *, scratch: Path
+) -> tuple[Capture, GraphForm, tuple[str, ...]]:
+    """The model's graph, and its export in a folder.
+
+    Raises:
+        CaptureError: It cannot be captured or exported.
+    """
     dynamic = task.varying()
     settings.progress("capture the model", 1, 3)
     captured = capture(task.model, task.sample(2), dynamic=dynamic, part=settings.part)
@@ -265,7 +281,7 @@ def _onnx(
     bindings = bind_onnx(module, scratch / "simplified.onnx")
     arithmetic = _arithmetic(budget, settings)
     baseline = module.baseline_in(scratch)
-    form = GraphForm(bindings, captured.sites, module, arithmetic, baseline)
+    form = GraphForm(bindings, captured.sites, module, arithmetic, baseline, weights=False)
     return captured, form, captured.warnings
 
 

@@ -42,7 +42,7 @@ class Trials:
     """Applies plans, remembers the last one's encodings, and measures what they cost.
 
     Attributes:
-        task: What must keep working.
+        task: What must keep working, over the model whose weights change.
         profile: Weights and statistics.
         form: How encodings become files.
         metric: The task's metric; None without examples.
@@ -54,6 +54,7 @@ class Trials:
             limited.
         runtime: Which runtime runs real files.
         asked: How often the search examples were asked so far.
+        original: The task over the user's model, where that has another shape.
     """
 
     task: Task
@@ -67,6 +68,7 @@ class Trials:
     meter: Callable[[Path], tuple[float, float]] | None = None
     runtime: RuntimeName = "onnxruntime"
     asked: int = 0
+    original: Task | None = None
     _last: tuple[str, dict[str, Encoding]] | None = None
     _made: dict[str, tuple[tuple[Step, ...], dict[str, Encoding]]] = field(
         default_factory=dict, init=False
@@ -164,7 +166,9 @@ class Trials:
     def _original(self, subset: Sequence[int]) -> Iterator[Answer]:
         """The original against itself; its outputs are kept up to `KEPT_BYTES`."""
         found, held = [], 0
-        for batch, output in self._outputs({}, subset):
+        task = self.original or self.task
+        for batch in task.batches(subset, BATCH):
+            output = answer(task, batch.inputs, replaced={})
             held += output.nbytes
             if held <= KEPT_BYTES:
                 found.append(output)
@@ -176,7 +180,7 @@ class Trials:
         self, encodings: dict[str, Encoding], subset: Sequence[int]
     ) -> Iterator[tuple[Batch, Tensor]]:
         """Batches and outputs, from PyTorch where that is the same and else from the real file."""
-        if self.form.computes(encodings) or not encodings:
+        if self.form.computes(encodings):
             replaced = decoded(encodings, self.task.model)
             for batch in self.task.batches(subset, BATCH):
                 yield batch, answer(self.task, batch.inputs, replaced=replaced)

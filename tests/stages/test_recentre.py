@@ -26,7 +26,7 @@ def known_of(task):
 def test_the_mean_output_is_the_originals(kind):
     task = task_of(trained(kind), count=800)
     known, split = known_of(task), task.split(0)
-    recentring = Recentring.of(task, known, split)
+    recentring = Recentring.of(task, known, split=split)
     assert recentring.name == "head.bias"
     others = [name for name in known.parameters if name not in known.sites]
     steps = (QuantizeRound(bits=2).step_of(list(known.sites)), QuantizeFloat16().step_of(others))
@@ -69,10 +69,10 @@ def test_only_what_is_added_last_counts(last, name):
     task = task_of(Ending(last).eval(), count=200)
     known = known_of(task)
     assert output_bias(task, known) == name
-    found = Recentring.of(task, known, task.split(0))
+    found = Recentring.of(task, known, split=task.split(0))
     assert (found and found.name) == name
     bare = replace(task.split(0), calibration=())
-    assert Recentring.of(task, known, bare) is None
+    assert Recentring.of(task, known, split=bare) is None
 
 
 def test_padding_is_left_out():
@@ -90,7 +90,7 @@ def test_padding_is_left_out():
         for n in (3, 5, 9) * 20
     ]
     task = Task(model=Tagger().eval(), examples=texts, metric="kl", mask="mask")
-    recentring = Recentring(task, "head.bias", tuple(range(60)))
+    recentring = Recentring(task, "head.bias", tuple(range(60)), task)
     words = task.model.words.weight.detach().clone()
     words[0] = 100.0  # the padding; no text holds it
     moved = recentring({"words.weight": Dense(words)})["head.bias"].decode()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import fx, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from lilliput.shapes.flow import flat, named_arguments
 from lilliput.shapes.graphmodel import replace_weights
@@ -17,6 +18,7 @@ _SIZES = {
     "embedding_dim": ("weight", 1),
     "num_features": ("weight", 0),
     "num_channels": ("weight", 0),
+    "num_parameters": ("weight", 0),
 }
 
 
@@ -71,6 +73,13 @@ def _fit_layers(model: nn.Module, smaller: nn.Module) -> None:
                 setattr(after, attribute, int(weight.shape[axis]))
 
 
+def _fit_channels(layer: _ConvNd) -> None:
+    """Channels of a convolution, from its weight and its number of groups."""
+    outer, inner = int(layer.weight.shape[0]), int(layer.weight.shape[1]) * layer.groups
+    turned = isinstance(layer, _ConvTransposeNd)
+    layer.in_channels, layer.out_channels = (outer, inner) if turned else (inner, outer)
+
+
 def _fit_groups(kept: Kept, smaller: nn.Module) -> None:
     """Groups and channels of convolutions and norms, as the graph has them after the cut."""
     for node in kept.shape.captured.graph.graph.nodes:
@@ -81,6 +90,9 @@ def _fit_groups(kept: Kept, smaller: nn.Module) -> None:
         for name in ("groups", "num_groups"):
             if name in call[1] and hasattr(module, name):
                 setattr(module, name, call[1][name])
+    for module in smaller.modules():
+        if isinstance(module, _ConvNd):
+            _fit_channels(module)
 
 
 def owner(node: fx.Node) -> str:

@@ -68,18 +68,18 @@ def _check_order(technique: Technique, made: Made) -> None:
             )
 
 
-def check_steps(plan: Plan, sites: Collection[str] | None = None) -> None:
+def check_steps(steps: Sequence[Step], sites: Collection[str] | None = None) -> None:
     """What can be seen of a plan's steps before anything is profiled.
 
     Args:
-        plan: Steps, as a user may have written them.
+        steps: Steps on weights, as a user may have written them.
         sites: The model's sites; None where they are not known yet.
 
     Raises:
         PlanError: A technique or a field is unknown, a value is out of range, or a step names no
             site or one that does not exist.
     """
-    for step in plan.steps:
+    for step in steps:
         technique = from_step(step)
         if not step.where:
             raise PlanError(

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lilliput.coding import PackStats, pack
 from lilliput.continuing import save_weights
+from lilliput.edits import Edits
 from lilliput.environment import versions
 from lilliput.errors import InternalError
 from lilliput.folders import CODES, MANIFEST, PACKED, PLAN, RUNNABLE, WEIGHTS, file_entry
@@ -104,6 +105,15 @@ def export_fixed(
     return _export_graph(
         ports, encodings, [*warnings, *told], model=model, plan=plan, folder=folder
     )
+
+
+def with_edits(exported: Exported, edits: Edits | None, *, folder: Path) -> Exported:
+    """The manifest, with what gives an instance of the user's class its new shape."""
+    if edits is None:
+        return exported
+    artifact = exported.artifact.model_copy(update={"edits": edits})
+    _write_manifest(artifact, folder)
+    return replace(exported, artifact=artifact)
 
 
 def _integers_told(port: FixedPort, is_input: bool) -> str:

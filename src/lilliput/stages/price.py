@@ -41,8 +41,8 @@ class Subject:
     Attributes:
         profile: The sites.
         candidates: By site.
-        graph: The file with the original's weights and the graph that `write` fills; not always
-            the original itself, which may be an ONNX file as somebody left it.
+        graph: The file with untouched weights and the graph that `write` fills; not always the
+            original itself, which may be an ONNX file as somebody left it, or have another shape.
         readers: Site -> nodes of that graph that read it.
         write: Writes a runnable file.
         label: What else about the files decides how fast they are, e.g. the arithmetic.
@@ -125,7 +125,8 @@ def _measured(subject: Subject, bench: Bench, *, seed: int, progress: Progress) 
     progress("price", len(variants), len(variants))
     times = operation_times(subject.graph, bench.arrays, threads=bench.threads)
     own, others = by_site(subject.graph, times, readers=subject.readers)
-    scale = bench.original_ms / max(1e-9, sum(time.milliseconds for time in times))
+    _, share = (0, 1.0) if subject.graph == bench.original else bench.measure(subject.graph)
+    scale = share * bench.original_ms / max(1e-9, sum(time.milliseconds for time in times))
     original = Original(
         bench.original_ms,
         original_bytes,
@@ -157,6 +158,7 @@ def _key(subject: Subject, bench: Bench, seed: int) -> str:
         graph=hashlib.sha256(str(sorted(subject.readers.items())).encode()).hexdigest(),
         kernels={name: sorted(own) for name, own in _kernels(subject).items()},
         inputs=[[list(array.shape), str(array.dtype)] for array in bench.arrays],
+        original=bench.original.stat().st_size,
         threads=bench.threads,
         runtime=bench.runtime,
         seed=seed,

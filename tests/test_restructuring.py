@@ -1,0 +1,103 @@
+"""Plans that change the model's shape first: shipped, loaded, replayed, refused."""
+
+import pytest
+import torch
+
+import lilliput
+from classifiers import Convolutions, Perceptron, pictures, task_of, trained
+from lilliput.errors import PlanError, ShapeError
+from lilliput.folders import read_manifest
+from lilliput.model.hashes import model_hash, state_hash
+from lilliput.plans import read_plan
+from lilliput.records import Plan
+from lilliput.restructuring import split_plan
+from lilliput.runs import Settings
+from lilliput.runtime.sessions import default_session
+from lilliput.stages.measure import Conditions
+from lilliput.techniques import NarrowMagnitude, QuantizeFeedback
+
+pytestmark = pytest.mark.slow
+
+QUICK = Conditions(threads=1, seconds=0.1, memory_rounds=1, scoring_batch=128)
+SITES = ("stem.weight", "deep.weight", "wide.weight")
+
+
+def plan_of(model, *steps):
+    return Plan(model_hash=model_hash(model), steps=steps)
+
+
+@pytest.fixture(scope="module")
+def narrowed(tmp_path_factory):
+    """Half of the wide convolution's channels, then a grid on all weights: task, report, folder."""
+    task, out = task_of(trained(Convolutions)), tmp_path_factory.mktemp("narrowed") / "out"
+    before = state_hash(task.model)
+    plan = plan_of(
+        task.model,
+        NarrowMagnitude(remove=0.5).step_of(["wide"]),
+        QuantizeFeedback(step=0.1).step_of(SITES),
+    )
+    report = lilliput.apply_plan(plan, task, out=out, settings=Settings(conditions=QUICK))
+    assert state_hash(task.model) == before
+    return task, plan, report, out
+
+
+def test_the_file_is_narrower_and_shares_are_of_the_original(narrowed):
+    task, plan, report, out = narrowed
+    assert report.plan == plan == read_plan(out / "plan.toml")
+    assert read_manifest(out).plan.model_hash == model_hash(task.model)
+    shapes = {site.name: site.shape for site in report.sites}
+    assert shapes["wide.weight"] == (48, 48, 3, 3)
+    own = sum(value.numel() for value in task.model.parameters()) * 4
+    assert report.original.installed_bytes > own > 3 * report.artifact.installed_bytes
+    assert report.fidelity.decibels is None or report.fidelity.decibels > 100
+    assert report.drop.estimate < 0.05
+
+
+def test_the_users_class_takes_the_shape_and_answers_as_the_file(narrowed):
+    *_, out = narrowed
+    net = lilliput.load(out, model=Convolutions()).eval()
+    assert net.wide.out_channels == 48 and net.norm3.num_features == 48
+    images, _ = pictures(64, 5)
+    session = default_session(out / "model.onnx")
+    found = session.run(None, {session.get_inputs()[0].name: images.numpy()})[0]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), net(images), atol=1e-4, rtol=1e-4)
+    net.train()(images).sum().backward()
+
+
+def test_a_replay_gives_the_same_bytes(narrowed, tmp_path):
+    task, plan, _, out = narrowed
+    settings = Settings(conditions=QUICK)
+    lilliput.apply_plan(plan, task, out=tmp_path / "again", settings=settings)
+    for name in ("model.onnx", "model.lilliput", "model.safetensors", "plan.toml"):
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_shapes_come_before_weights():
+    steps = (QuantizeFeedback().step_of(SITES), NarrowMagnitude().step_of(["wide"]))
+    with pytest.raises(PlanError, match="quantize_feedback comes before a step that changes"):
+        split_plan(Plan(model_hash="0", steps=steps))
+
+
+def test_a_width_that_does_not_exist_is_named_before_anything_is_profiled(tmp_path):
+    task = task_of(trained(Convolutions), 400)
+    plan = plan_of(task.model, NarrowMagnitude(remove=0.5).step_of(["wild"]))
+    with pytest.raises(ShapeError, match="did you mean wide"):
+        lilliput.apply_plan(plan, task, out=tmp_path / "out", settings=Settings(conditions=QUICK))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_latency_out_of_reach_for_weights_alone_is_met_by_another_shape(tmp_path):
+    task = task_of(trained(lambda: Perceptron(1600), steps=20), 1200)
+    said = []
+    report = lilliput.compress(
+        task,
+        lilliput.Budget(latency="14%"),
+        out=tmp_path / "out",
+        settings=Settings(conditions=QUICK, said=said.append),
+    )
+    assert report.plan.steps[0].technique in ("narrow_magnitude", "shorten_drop")
+    assert any(one.name.startswith("narrow_magnitude") for one in report.planning.compared)
+    assert report.artifact.latency_ms.p50 < 0.25 * report.original.latency_ms.p50
+    net = lilliput.load(tmp_path / "out", model=Perceptron(1600))
+    assert net.second.out_features < 1600
