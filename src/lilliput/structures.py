@@ -30,7 +30,7 @@ from lilliput.tensor.divergence import divergence
 from lilliput.trials import DIVERGENCE_EXAMPLES, Trials
 
 LADDER: tuple[Step, ...] = (
-    *(NarrowMagnitude(remove=share).step_of(()) for share in (0.125, 0.25, 0.375, 0.5)),
+    *(NarrowMagnitude(remove=share).step_of(()) for share in (0.25, 0.5)),
 )
 WORTH = 0.97  # a shape that saves less than this of the latency is no candidate
 
