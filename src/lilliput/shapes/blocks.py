@@ -137,7 +137,7 @@ class _Search:
         times = {call.path: call.number + 1 for call in self.calls}
         for call in self.calls:
             ends = chain(call, self.sums)
-            if ends is not None and set(between(*ends, self.order)) <= set(call.nodes):
+            if ends is not None and set(between(*ends, order=self.order)) <= set(call.nodes):
                 block = self._block(call.path, *ends, module=times[call.path] == 1)
                 found[block.entry, block.exit] = block
         return list(found.values())
@@ -146,7 +146,7 @@ class _Search:
         return self._block(self._place(residual), residual.entry, residual.exit, module=False)
 
     def _block(self, name: str, entry: fx.Node, exit: fx.Node, *, module: bool) -> Block:
-        nodes = between(entry, exit, self.order)
+        nodes = between(entry, exit, order=self.order)
         inside = set(nodes)
         read = {one for one in weights_of(nodes) if one in self.parameters}
         names = {self.targets[one.name] for one in read}
@@ -188,7 +188,7 @@ class _Search:
 
     def _place(self, residual: Residual) -> str:
         """The outermost module inside that ends the branch, or the owner of its last weight."""
-        inside = set(between(residual.entry, residual.exit, self.order))
+        inside = set(between(residual.entry, residual.exit, order=self.order))
         ends = {residual.branch, residual.added}
         fitting = [
             call.path
@@ -198,7 +198,7 @@ class _Search:
         ]
         if fitting:
             return min(fitting, key=len)
-        branch = weights_of(between(residual.entry, residual.branch, self.order))
+        branch = weights_of(between(residual.entry, residual.branch, order=self.order))
         last = [self.targets[one.name] for one in branch if one in self.parameters][-1]
         return last.rpartition(".")[0] or last
 

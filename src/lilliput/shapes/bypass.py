@@ -1,7 +1,7 @@
 """Blocks that are dropped, or replaced by something small, as one proved transaction."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 
 from lilliput.errors import LilliputError, ShapeError
 from lilliput.evaluation import evaluating
-from lilliput.model.calls import arguments
+from lilliput.model.calls import Arguments, arguments
 from lilliput.model.exporting import FAILURES, run_once
 from lilliput.model.graph import run_graph
 from lilliput.shapes.blocks import Block
@@ -34,32 +34,48 @@ class Bypassed(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, program: ExportedProgram, maps: list[tuple[Block, Map]]
+        self, model: nn.Module, program: ExportedProgram, maps: Mapping[Block, Map]
     ) -> None:
         super().__init__()
         self.model = model
         self._program = program
-        self._maps = {block.exit: (block, change) for block, change in maps}
-        self._entries = {block.entry for block, _ in maps}
-        self._first = _first_readers(program.graph, [block for block, _ in maps])
+        self._maps = {block.exit: (block.entry, change) for block, change in maps.items()}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's outputs."""
-        given: dict[str, Tensor] = {}
+        return self._run((args, kwargs), {entry for entry, _ in self._maps.values()})[0]
+
+    def values(self, inputs: Any, names: Iterable[str]) -> dict[str, Tensor]:
+        """What flows at some nodes on one batch, as those see it that read it."""
+        entries = {entry for entry, _ in self._maps.values()}
+        with evaluating(self.model):
+            return self._run(arguments(inputs), entries | set(names))[1]
+
+    def _run(self, call: Arguments, wanted: set[str]) -> tuple[Any, dict[str, Tensor]]:
+        seen: dict[str, Tensor] = {}
+        first = self._first_readers(wanted)
 
         def visit(node: fx.Node, values: tuple[Any, ...], value: Any) -> Any:
-            entry = self._first.get(node.name)
-            if entry is not None:
-                given[entry] = values[[str(one) for one in node.args].index(entry)].clone()
+            for entry in first.get(node.name, ()):
+                seen[entry] = values[[str(one) for one in node.args].index(entry)].clone()
             if node.name in self._maps:
-                block, change = self._maps[node.name]
-                value = change(given[block.entry])
-            if node.name in self._entries:
-                given[node.name] = value.clone()
+                entry, change = self._maps[node.name]
+                value = change(seen[entry])
+            if node.name in wanted:
+                seen[node.name] = value.clone()
             return value
 
-        at = frozenset({*self._maps, *self._entries, *self._first})
-        return run_graph(self._program, self.model, (args, kwargs), visit=visit, at=at)
+        at = frozenset({*self._maps, *wanted, *first})
+        return run_graph(self._program, self.model, call, visit=visit, at=at), seen
+
+    def _first_readers(self, wanted: set[str]) -> dict[str, list[str]]:
+        """For inputs of the graph, which no visit sees: first reader -> their names."""
+        found: dict[str, list[str]] = {}
+        for node in self._program.graph.nodes:
+            if node.op == "placeholder" and node.name in wanted:
+                reader = next(one for one in self._program.graph.nodes if one in node.users)
+                found.setdefault(reader.name, []).append(node.name)
+        return found
 
 
 def bypass(
@@ -85,7 +101,7 @@ def bypass(
     """
     _check_apart(list(maps))
     program = shape.captured.graph
-    reference = Reference(Bypassed(model, program, list(maps.items())), Kept(shape, {}), inputs)
+    reference = Reference(Bypassed(model, program, maps), Kept(shape, {}), inputs)
     refused = []
     candidate = _own_class(model, program, maps, inputs)
     if candidate is not None:
@@ -107,39 +123,6 @@ def bypass(
             _refusal(maps, [*refused, f"the graph answers otherwise, by {_worst(checks):.1e}"])
         )
     return Reshaped(graph.train(model.training), "graph", tuple(checks))
-
-
-def streams(
-    model: nn.Module, program: ExportedProgram, blocks: list[Block], *, inputs: Any
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """What blocks are given and what they give on one batch, by their names."""
-    seen: dict[str, Tensor] = {}
-    first = _first_readers(program.graph, blocks)
-
-    def visit(node: fx.Node, values: tuple[Any, ...], value: Any) -> Any:
-        if node.name in first:
-            entry = first[node.name]
-            seen[entry] = values[[str(one) for one in node.args].index(entry)].clone()
-        if node.name in wanted:
-            seen[node.name] = value.clone()
-        return value
-
-    wanted = {name for block in blocks for name in (block.entry, block.exit)}
-    with evaluating(model):
-        at = frozenset({*wanted, *first})
-        run_graph(program, model, arguments(inputs), visit=visit, at=at)
-    return {block.name: (seen[block.entry], seen[block.exit]) for block in blocks}
-
-
-def _first_readers(graph: fx.Graph, blocks: list[Block]) -> dict[str, str]:
-    """First reader -> block's entry, for entries that are inputs of the graph."""
-    found: dict[str, str] = {}
-    for node in graph.nodes:
-        for block in blocks:
-            if node.op == "placeholder" and node.name == block.entry:
-                reader = next(one for one in node.users if one in set(graph.nodes))
-                found[reader.name] = block.entry
-    return found
 
 
 def _check_apart(blocks: list[Block]) -> None:
@@ -166,10 +149,11 @@ def _own_class(
     finally:
         for handle in handles:
             handle.remove()
-    values = streams(model, program, list(maps), inputs=inputs)
+    ends = {name for block in maps for name in (block.entry, block.exit)}
+    values = Bypassed(model, program, {}).values(inputs, ends)
     changed = copy.deepcopy(model)
     for block, instead in maps.items():
-        stand_in = around[block.name].stand_in(instead, *values[block.name])
+        stand_in = around[block.name].stand_in(instead, values[block.entry], values[block.exit])
         if stand_in is None:
             return None
         owner, _, leaf = block.name.rpartition(".")

@@ -71,7 +71,7 @@ def size_of(node: fx.Node) -> Size:
     return tuple(None if symbol(n) is not None else hint(n) for n in node.meta["val"].shape)
 
 
-def between(entry: fx.Node, exit: fx.Node, order: dict[fx.Node, int]) -> list[fx.Node]:
+def between(entry: fx.Node, exit: fx.Node, *, order: dict[fx.Node, int]) -> list[fx.Node]:
     """What lies on the ways from one value to another, the latter included, in order.
 
     Ways through whole numbers (sizes of a tensor) do not count. Empty where there is none.
@@ -107,7 +107,7 @@ def residuals(graph: fx.Graph, parameters: set[fx.Node]) -> list[Residual]:
     found = []
     for node in graph.nodes:
         for entry, branch in _sides(node):
-            inner = between(entry, node, order)
+            inner = between(entry, node, order=order)
             if parameters.intersection(weights_of(inner)):
                 found.append(Residual(entry, node, _exit(entry, node, inner), branch))
                 break

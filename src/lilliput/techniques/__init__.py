@@ -35,6 +35,8 @@ from lilliput.techniques.quantize_round import QuantizeRound
 from lilliput.techniques.quantize_static import QuantizeStatic
 from lilliput.techniques.share_layers import ShareLayers
 from lilliput.techniques.share_values import ShareValues
+from lilliput.techniques.shorten_drop import ShortenDrop
+from lilliput.techniques.shorten_linear import ShortenLinear
 from lilliput.techniques.ties import on_ties, ties_among
 
 TABLE: tuple[type[Fields], ...] = (
@@ -62,6 +64,8 @@ TABLE: tuple[type[Fields], ...] = (
     QuantizeStatic,
     ShareLayers,
     ShareValues,
+    ShortenDrop,
+    ShortenLinear,
 )
 
 __all__ = [
@@ -94,6 +98,8 @@ __all__ = [
     "QuantizeStatic",
     "ShareLayers",
     "ShareValues",
+    "ShortenDrop",
+    "ShortenLinear",
     "Structural",
     "Technique",
     "from_step",
