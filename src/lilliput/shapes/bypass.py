@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from lilliput.errors import LilliputError, ShapeError
+from lilliput.errors import ShapeError
 from lilliput.evaluation import evaluating
 from lilliput.model.calls import Arguments, arguments
-from lilliput.model.exporting import FAILURES, run_once
+from lilliput.model.exporting import run_once
 from lilliput.model.graph import run_graph
 from lilliput.shapes.blocks import Block
 from lilliput.shapes.graphmodel import GraphModel, graph_model
-from lilliput.shapes.proof import Check, Reference
+from lilliput.shapes.proof import Reference
+from lilliput.shapes.proving import Build, first_equal, with_modules
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.resize import Kept
 from lilliput.shapes.standins import StandIn
@@ -102,27 +103,12 @@ def bypass(
     _check_apart(list(maps))
     program = shape.captured.graph
     reference = Reference(Bypassed(model, program, maps), Kept(shape, {}), inputs)
-    refused = []
-    candidate = _own_class(model, program, maps, inputs)
-    if candidate is not None:
-        try:
-            checks = reference.compare(candidate)
-        except FAILURES as error:
-            refused.append(str(error) or type(error).__name__)
-        else:
-            if all(check.equal for check in checks):
-                return Reshaped(candidate, "class", tuple(checks))
-            refused.append(f"the class answers otherwise, by {_worst(checks):.1e}")
-    try:
-        graph = _graph(shape, maps)
-        checks = reference.compare(graph)
-    except (*FAILURES, LilliputError) as error:
-        raise ShapeError(_refusal(maps, [*refused, str(error)])) from error
-    if not all(check.equal for check in checks):
-        raise ShapeError(
-            _refusal(maps, [*refused, f"the graph answers otherwise, by {_worst(checks):.1e}"])
-        )
-    return Reshaped(graph.train(model.training), "graph", tuple(checks))
+    own = _stand_ins(model, program, maps, inputs)
+    builds: list[Build] = [("graph", lambda: _graph(shape, maps).train(model.training))]
+    if own is not None:
+        builds.insert(0, ("class", lambda: with_modules(model, own)))
+    names = ", ".join(block.name for block in maps)
+    return first_equal(builds, reference, what=f"bypassing {names}")
 
 
 def _check_apart(blocks: list[Block]) -> None:
@@ -132,10 +118,10 @@ def _check_apart(blocks: list[Block]) -> None:
                 raise ShapeError(f"{block.name} and {other.name} are parts of each other: name one")
 
 
-def _own_class(
+def _stand_ins(
     model: nn.Module, program: ExportedProgram, maps: Mapping[Block, nn.Module], inputs: Any
-) -> nn.Module | None:
-    """A copy with stand-ins; None where a block is no module or is called in another way."""
+) -> dict[str, nn.Module] | None:
+    """Modules to be called as the blocks; None where a block is no module or called otherwise."""
     if not all(block.module for block in maps):
         return None
     around = {block.name: _Around() for block in maps}
@@ -151,14 +137,14 @@ def _own_class(
             handle.remove()
     ends = {name for block in maps for name in (block.entry, block.exit)}
     values = Bypassed(model, program, {}).values(inputs, ends)
-    changed = copy.deepcopy(model)
+    made: dict[str, nn.Module] = {}
     for block, instead in maps.items():
-        stand_in = around[block.name].stand_in(instead, values[block.entry], values[block.exit])
+        seen = around[block.name]
+        stand_in = seen.stand_in(instead, values[block.entry], values[block.exit])
         if stand_in is None:
             return None
-        owner, _, leaf = block.name.rpartition(".")
-        setattr(changed.get_submodule(owner), leaf, stand_in.train(model.training))
-    return changed
+        made[block.name] = stand_in
+    return made
 
 
 class _Around:
@@ -237,12 +223,3 @@ def _clean(model: GraphModel, gone: set[str]) -> None:
     for name in weights - {str(node.target) for node in model.graph.nodes}:
         owner, _, leaf = name.rpartition(".")
         delattr(model.get_submodule(owner), leaf)
-
-
-def _worst(checks: list[Check]) -> float:
-    return max(check.difference for check in checks)
-
-
-def _refusal(maps: Mapping[Block, nn.Module], reasons: list[str]) -> str:
-    names = ", ".join(block.name for block in maps)
-    return f"bypassing {names} was refused: {'; '.join(dict.fromkeys(reasons))}"

@@ -155,9 +155,9 @@ def chain(call: Call, sums: dict[fx.Node, Residual]) -> tuple[fx.Node, fx.Node] 
         starts = {entry, source_of(entry)}
         for node in call.nodes:
             residual = sums.get(node)
-            if residual is not None and source_of(residual.entry) in starts | reached:
-                reached.add(node)
-            elif operator_name(node) in _AFTER and node.args and node.args[0] in reached:
+            added = residual is not None and source_of(residual.entry) in starts | reached
+            after = operator_name(node) in _AFTER and bool({*node.args[:1]} & reached)
+            if added or after:
                 reached.add(node)
         if results[0] in reached and size_of(results[0]) == size_of(entry):
             return entry, results[0]

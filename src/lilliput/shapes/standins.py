@@ -50,10 +50,9 @@ class LinearStream(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The stream with its linear image added."""
-        if self.second:
-            return x + self.linear(x.movedim(1, -1)).movedim(-1, 1)
-        added: Tensor = x + self.linear(x)
-        return added
+        rows = x.movedim(1, -1) if self.second else x
+        added: Tensor = self.linear(rows)
+        return x + (added.movedim(-1, 1) if self.second else added)
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
@@ -62,3 +61,46 @@ def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     if bias is not None:
         layer.bias = nn.Parameter(bias.clone())
     return layer
+
+
+class SharedHeads(nn.Module):
+    """A projection with fewer heads than what reads it: each is given to several of those.
+
+    Args:
+        linear: The projection, to ``heads * size`` outputs.
+        times: How often each head is given.
+        size: Outputs of a head.
+    """
+
+    def __init__(self, linear: nn.Linear, *, times: int, size: int) -> None:
+        super().__init__()
+        self.linear = linear
+        self.times = times
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., heads * times * size)."""
+        heads = self.linear(x).unflatten(-1, (-1, self.size))
+        shared: Tensor = heads.repeat_interleave(self.times, -2).flatten(-2)
+        return shared
+
+
+class ShiftedRMSNorm(nn.RMSNorm):
+    """A root-mean-square norm with a bias, which stands for a layer norm of centred inputs.
+
+    Args:
+        size: Length of the last axis.
+        eps: Added to the mean square.
+        weight: (size,).
+        bias: (size,).
+    """
+
+    def __init__(self, size: int, eps: float, *, weight: Tensor, bias: Tensor) -> None:
+        super().__init__(size, eps=eps)
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = nn.Parameter(bias.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of x's shape."""
+        normed: Tensor = super().forward(x)
+        return normed + self.bias

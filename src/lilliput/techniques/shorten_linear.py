@@ -65,7 +65,7 @@ class ShortenLinear(Fields):
                 raise ShapeError(f"{block.name} has no fixed number of channels")
         sums = {one: PairSums(count or 0, count or 0) for one, count in channels.items()}
         before, after = trunk.bypassed({}), trunk.bypassed(taken)
-        for batch in trunk.batches:
+        for batch in trunk.answers.batches:
             given = before.values(batch, [one.exit for one in left])
             now = after.values(batch, [one.entry for one in left])
             for one in left:

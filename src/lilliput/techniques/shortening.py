@@ -1,22 +1,19 @@
 """What techniques that shorten share: how many blocks, which, and what their absence costs."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from lilliput.batches import flatten_tensors
-from lilliput.errors import ShapeError, TaskError
-from lilliput.evaluation import evaluating
-from lilliput.model.calls import arguments
+from lilliput.errors import ShapeError
 from lilliput.shapes.blocks import Block, blocks_of, named_block, outermost
 from lilliput.shapes.bypass import Bypassed, bypass
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.widths import Shape, shape_of
-from lilliput.tensor.divergence import divergence
+from lilliput.techniques.answers import Answers
 
 BLOCKS = Field(1, ge=1, le=1000, json_schema_extra={"unit": "blocks"})
 REMOVE = Field(0.0, ge=0, lt=1, json_schema_extra={"unit": "share of blocks removed"})
@@ -52,18 +49,14 @@ class Trunk:
         inputs: One example batch.
         shape: Its capture.
         blocks: Those that may go.
-        batches: Calibration inputs, at least one batch.
-        wanted: The original's outputs on them.
-        classes: Whether the outputs' last axis holds class scores.
+        answers: What the original answers on the calibration inputs.
     """
 
     model: nn.Module
     inputs: Any
     shape: Shape
     blocks: tuple[Block, ...]
-    batches: tuple[Any, ...]
-    wanted: tuple[list[Tensor], ...]
-    classes: bool
+    answers: Answers
 
     @classmethod
     def of(
@@ -81,9 +74,7 @@ class Trunk:
             ShapeError: A block does not exist or has to stay, or there is none.
             TaskError: There is no batch of calibration inputs.
         """
-        given = (inputs,) if batches is None else tuple(batches)
-        if not given:
-            raise TaskError("there are no calibration examples", "give at least one batch")
+        answers = Answers.of(model, inputs, batches=batches, classes=classes)
         shape = shape_of(model, inputs)
         known = blocks_of(shape.captured)
         named = [named_block(known, name) for name in dict.fromkeys(where)]
@@ -92,8 +83,7 @@ class Trunk:
             raise ShapeError("the model has no block that can go", _reasons(known))
         if not named and len(found) == 1:
             raise ShapeError(f"{found[0].name} is the only block of the model: it has to stay")
-        wanted = tuple(_outputs(model, batch) for batch in given)
-        return cls(model, inputs, shape, found, given, wanted, classes)
+        return cls(model, inputs, shape, found, answers)
 
     def count(self, technique: Shortens) -> int:
         """How many blocks go.
@@ -117,12 +107,8 @@ class Trunk:
         return Bypassed(self.model, self.shape.captured.graph, maps)
 
     def divergence(self, maps: Mapping[Block, nn.Module]) -> float:
-        """Of the outputs from the original's, mean over batches and outputs."""
-        changed, found = self.bypassed(maps), []
-        for batch, wanted in zip(self.batches, self.wanted, strict=True):
-            pairs = zip(_outputs(changed, batch), wanted, strict=True)
-            found += [divergence(one, other, classes=self.classes) for one, other in pairs]
-        return sum(found) / len(found)
+        """Of the outputs from the original's."""
+        return self.answers.divergence(self.bypassed(maps))
 
 
 def shortened(technique: Shortens, trunk: Trunk, *, make: Make) -> Reshaped:
@@ -144,17 +130,8 @@ def shortened(technique: Shortens, trunk: Trunk, *, make: Make) -> Reshaped:
         taken[best] = tried[best]
     with torch.no_grad():
         found = bypass(trunk.model, trunk.shape, maps=taken, inputs=trunk.inputs)
-    how = "nats" if trunk.classes else "relative squared error"
-    note = f"without {_names(taken)} the outputs diverge by {trunk.divergence(taken):.3g} ({how})"
-    return Reshaped(found.model, found.how, found.checks, (note,))
-
-
-def _outputs(model: nn.Module, batch: Any) -> list[Tensor]:
-    """Floating-point tensors that a model answers with."""
-    args, kwargs = arguments(batch)
-    with evaluating(model):
-        found = flatten_tensors(model(*args, **kwargs))
-    return [one.detach() for one in found if one.is_floating_point()]
+    note = trunk.answers.told(found.model, f"without {_names(taken)}")
+    return replace(found, notes=(note,))
 
 
 def _names(blocks: Iterable[Block]) -> str:
