@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from lilliput.errors import LilliputError, ShapeError
 from lilliput.model.exporting import FAILURES
 from lilliput.model.graph import run_graph
+from lilliput.shapes.flow import operator_name
 from lilliput.shapes.proof import Reference
 from lilliput.shapes.reshaped import Reshaped
 
@@ -32,14 +33,23 @@ class Altered(nn.Module):
         self.model = model
         self._program = program
         self._instead = instead
+        altered = [node for node in program.graph.nodes if node.name in instead]
+        self._written = {str(one.args[0]) for one in altered if operator_name(one).endswith("_")}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's outputs."""
 
-        def visit(node: fx.Node, given: tuple[Any, ...], _: Any) -> Any:
-            return self._instead[node.name](*given)
+        before: dict[str, Any] = {}
 
-        at = frozenset(self._instead)
+        def visit(node: fx.Node, given: tuple[Any, ...], value: Any) -> Any:
+            if node.name in self._instead:
+                first = before.get(str(node.args[0]), given[0])
+                value = self._instead[node.name](first, *given[1:])
+            if node.name in self._written:
+                before[node.name] = value.clone()
+            return value
+
+        at = frozenset({*self._instead, *self._written})
         return run_graph(self._program, self.model, (args, kwargs), visit=visit, at=at)
 
 

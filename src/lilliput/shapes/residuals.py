@@ -15,6 +15,7 @@ _NORMS = {"layer_norm", "rms_norm", "batch_norm", "group_norm", "instance_norm"}
 _ACTIVATIONS = {"relu", "relu_", "relu6", "gelu", "silu", "silu_", "hardtanh", "hardswish", "elu"}
 _SAME = _ALIASES | _DROPOUTS
 _AFTER = _NORMS | _ACTIVATIONS | _SAME
+_NOWHERE = "_empty_nn_module_stack"  # the exporter's mark on operators of its own
 
 Size = tuple[int | None, ...]
 
@@ -127,7 +128,7 @@ def calls(graph: fx.Graph) -> list[Call]:
     for node in graph.nodes:
         stack = (node.meta.get("nn_module_stack") or {}).items() if _is_call(node) else ()
         for key, (path, kind) in stack:
-            if path:
+            if path and not path.startswith(_NOWHERE):
                 nodes.setdefault(key, []).append(node)
                 named[key] = (path, str(getattr(kind, "__name__", kind)))
     found: list[Call] = []
