@@ -11,7 +11,16 @@ if TYPE_CHECKING:
     from lilliput.onnxtask import onnx_task
     from lilliput.pipeline import apply_plan, compress
     from lilliput.records import Plan, Report
-    from lilliput.reshaping import narrow, narrowed, widths
+    from lilliput.reshaping import (
+        blocks,
+        narrow,
+        narrowed,
+        replace,
+        replaced,
+        shorten,
+        shortened,
+        widths,
+    )
     from lilliput.sources import arrays, images, load_weights, texts
     from lilliput.task import Task
     from lilliput.verification import verify
@@ -25,6 +34,7 @@ __all__ = [
     "Task",
     "apply_plan",
     "arrays",
+    "blocks",
     "compress",
     "images",
     "load",
@@ -32,6 +42,10 @@ __all__ = [
     "narrow",
     "narrowed",
     "onnx_task",
+    "replace",
+    "replaced",
+    "shorten",
+    "shortened",
     "texts",
     "verify",
     "widths",
@@ -45,6 +59,7 @@ _LATER = {
     "Task": "lilliput.task",
     "apply_plan": "lilliput.pipeline",
     "arrays": "lilliput.sources",
+    "blocks": "lilliput.reshaping",
     "compress": "lilliput.pipeline",
     "images": "lilliput.sources",
     "load": "lilliput.continuing",
@@ -52,6 +67,10 @@ _LATER = {
     "narrow": "lilliput.reshaping",
     "narrowed": "lilliput.reshaping",
     "onnx_task": "lilliput.onnxtask",
+    "replace": "lilliput.reshaping",
+    "replaced": "lilliput.reshaping",
+    "shorten": "lilliput.reshaping",
+    "shortened": "lilliput.reshaping",
     "texts": "lilliput.sources",
     "verify": "lilliput.verification",
     "widths": "lilliput.reshaping",

@@ -33,8 +33,15 @@ from lilliput.techniques.quantize_float16 import QuantizeFloat16
 from lilliput.techniques.quantize_groups import QuantizeGroups
 from lilliput.techniques.quantize_round import QuantizeRound
 from lilliput.techniques.quantize_static import QuantizeStatic
+from lilliput.techniques.replace_activation import ReplaceActivation
+from lilliput.techniques.replace_depthwise import ReplaceDepthwise
+from lilliput.techniques.replace_key_value_groups import ReplaceKeyValueGroups
+from lilliput.techniques.replace_norm import ReplaceNorm
+from lilliput.techniques.replace_stack import ReplaceStack
 from lilliput.techniques.share_layers import ShareLayers
 from lilliput.techniques.share_values import ShareValues
+from lilliput.techniques.shorten_drop import ShortenDrop
+from lilliput.techniques.shorten_linear import ShortenLinear
 from lilliput.techniques.ties import on_ties, ties_among
 
 TABLE: tuple[type[Fields], ...] = (
@@ -60,8 +67,15 @@ TABLE: tuple[type[Fields], ...] = (
     QuantizeGroups,
     QuantizeRound,
     QuantizeStatic,
+    ReplaceActivation,
+    ReplaceDepthwise,
+    ReplaceKeyValueGroups,
+    ReplaceNorm,
+    ReplaceStack,
     ShareLayers,
     ShareValues,
+    ShortenDrop,
+    ShortenLinear,
 )
 
 __all__ = [
@@ -92,8 +106,15 @@ __all__ = [
     "QuantizeGroups",
     "QuantizeRound",
     "QuantizeStatic",
+    "ReplaceActivation",
+    "ReplaceDepthwise",
+    "ReplaceKeyValueGroups",
+    "ReplaceNorm",
+    "ReplaceStack",
     "ShareLayers",
     "ShareValues",
+    "ShortenDrop",
+    "ShortenLinear",
     "Structural",
     "Technique",
     "from_step",
