@@ -14,7 +14,8 @@ from lilliput.model.sizes import hint, symbol
 from lilliput.shapes.atoms import Atoms, Axes, Axis, Settled, fixed, live
 
 Several = tuple[Axes, ...]
-_MOST_ROUNDS = 6
+PICKED = "picked by its number"
+_MOST_ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Source:
     """A parameter or buffer and the atoms of its axes.
 
     Attributes:
-        name: Qualified name, as in ``state_dict``.
+        name: Qualified name, as in ``state_dict``; the first of its names if it is tied.
         axes: Per axis its atoms; of length one: fixed.
         parameter: Whether it is trained.
     """
@@ -171,7 +172,8 @@ def follow(program: ExportedProgram, rules: dict[str, Rule]) -> tuple[Flow, Sett
     """Follows all positions, with the factor that carries them chosen where an axis is split.
 
     A split axis (heads and head size, groups and channels of a group) can only be cut along one of
-    its factors. The first one is tried; where that leaves nothing to cut, the next.
+    its factors. The first one is tried; where that leaves nothing to cut, the next. A factor that
+    is picked by its number can never be cut, so those splits move on before any other does.
 
     Args:
         program: A non-decomposed capture.
@@ -188,7 +190,8 @@ def follow(program: ExportedProgram, rules: dict[str, Rule]) -> tuple[Flow, Sett
         ]
         if not stuck:
             break
-        for name in stuck:
+        picked = [name for name in stuck if _picked(flow.splits[name][1], settled)]
+        for name in picked or stuck:
             carriers[name] = carriers.get(name, 0) + 1
             if carriers[name] >= flow.splits[name][0]:
                 carriers[name] = 0
@@ -247,6 +250,12 @@ def _free(axis: Axis, settled: Settled) -> bool:
     return len(units) > 1 and any(int(unit) not in settled.frozen for unit in units if unit >= 0)
 
 
+def _picked(axis: Axis, settled: Settled) -> bool:
+    """Whether an axis has to stay because its positions are picked by their numbers."""
+    units = settled.units(axis)
+    return any(settled.frozen.get(int(unit), "").startswith(PICKED) for unit in units)
+
+
 def _followed(
     program: ExportedProgram, rules: dict[str, Rule], carriers: dict[str, int]
 ) -> tuple[Flow, Settled]:
@@ -264,7 +273,18 @@ def _followed(
             for result in node.all_input_nodes:
                 for axis in flat(flow.axes.get(result, [])):
                     flow.atoms.freeze(axis, "it is the model's output")
+    _freeze_unread(flow, kinds)
     return flow, flow.atoms.settle()
+
+
+def _freeze_unread(flow: Flow, kinds: dict[str, Any]) -> None:
+    """Weights that nothing reads under any of their names stay as they are."""
+    nodes = [node for node in flow.weights if node.op == "placeholder" and node.users]
+    read = {flow.sources[str(kinds[node.name].target)].name for node in nodes}
+    for source in flow.sources.values():
+        if source.name not in read:
+            for axis in source.axes:
+                flow.atoms.freeze(axis, "nothing reads it")
 
 
 def _start(flow: Flow, node: fx.Node, kind: Any) -> None:
@@ -284,13 +304,9 @@ def _start(flow: Flow, node: fx.Node, kind: Any) -> None:
     if twin not in flow.sources:
         axes = [flow.atoms.new(size) if size > 1 else fixed(size) for size in _sizes(value)]
         flow.sources[twin] = Source(twin, axes, trained)
-    source = flow.sources[twin]
-    flow.sources[name] = Source(name, source.axes, trained)
-    flow.axes[node] = source.axes
+    flow.sources[name] = flow.sources[twin]
+    flow.axes[node] = flow.sources[name].axes
     flow.weights.add(node)
-    if not node.users:
-        for axis in source.axes:
-            flow.atoms.freeze(axis, "nothing reads it")
 
 
 def _result(flow: Flow, node: fx.Node, rules: dict[str, Rule]) -> Axes | Several:
@@ -310,10 +326,10 @@ def _result(flow: Flow, node: fx.Node, rules: dict[str, Rule]) -> Axes | Several
 def _unknown(step: Step) -> Axes | Several:
     """An operator without a rule keeps all it touches as it is."""
     touched = [axis for node in step.node.all_input_nodes for axis in flat(step.flow.axes[node])]
-    if any(live(axis) for axis in touched):
+    if any(live(axis) and not step.flow.is_spare(axis) for axis in touched):
         step.flow.unknown.setdefault(step.name, []).append(step.node.name)
-        for axis in touched:
-            step.freeze(axis, "no rule for an operator")
+    for axis in touched:
+        step.freeze(axis, "no rule for an operator")
     return _fixed(step.node.meta["val"])
 
 

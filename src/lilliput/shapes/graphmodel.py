@@ -11,7 +11,16 @@ from lilliput.shapes.flow import named_arguments, operator_name
 from lilliput.shapes.resize import Kept, smaller_call
 
 _SWITCHED = {"batch_norm": "training"} | dict.fromkeys(
-    ["dropout", "dropout_", "alpha_dropout", "feature_dropout", "lstm", "gru"], "train"
+    [
+        "dropout",
+        "dropout_",
+        "alpha_dropout",
+        "feature_dropout",
+        "feature_alpha_dropout",
+        "lstm",
+        "gru",
+    ],
+    "train",
 )
 
 
@@ -51,8 +60,14 @@ def graph_model(program: ExportedProgram, kept: Kept) -> GraphModel:
         if call is not None:
             _rewrite(nodes[node.name], named_arguments(node), call, nodes)
     model = GraphModel(unlifted, unlifted.graph)
-    replace_weights(model, kept.weights(dict(model.state_dict(keep_vars=True))))
+    replace_weights(model, kept.weights(weights_of(model)))
     return model.eval()
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and all buffers, those outside of ``state_dict`` too, tied ones by every name."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    return parameters | dict(model.named_buffers(remove_duplicate=False))
 
 
 def replace_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from lilliput.shapes.flow import flat, named_arguments
-from lilliput.shapes.graphmodel import replace_weights
+from lilliput.shapes.graphmodel import replace_weights, weights_of
 from lilliput.shapes.resize import Kept, smaller_call
 
 Numbers = dict[str, dict[int, int]]
@@ -43,7 +43,7 @@ def own_classes(model: nn.Module, kept: Kept) -> Iterator[nn.Module]:
 
 def _smaller(model: nn.Module, kept: Kept, numbers: Numbers) -> nn.Module:
     smaller = copy.deepcopy(model)
-    replace_weights(smaller, kept.weights(dict(smaller.state_dict(keep_vars=True))))
+    replace_weights(smaller, kept.weights(weights_of(smaller)))
     _fit_layers(model, smaller)
     _fit_groups(kept, smaller)
     for name, changes in numbers.items():

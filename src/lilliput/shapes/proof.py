@@ -14,6 +14,7 @@ from lilliput.model.exporting import FAILURES, doubled
 from lilliput.model.graph import run_graph
 from lilliput.model.sizes import symbol
 from lilliput.shapes.flow import flat, named_arguments
+from lilliput.shapes.graphmodel import weights_of
 from lilliput.shapes.resize import Kept, smaller_call
 
 ROUNDING = 2e-5  # of the largest output, in float32
@@ -47,8 +48,7 @@ class Reference:
     def __init__(self, model: nn.Module, kept: Kept, inputs: Any) -> None:
         self._model = model
         self._kept = kept
-        state = dict(model.state_dict(keep_vars=True))
-        self._deaf = kept.deaf(state)
+        self._deaf = kept.deaf(weights_of(model))
         touched = [node for node, axis in kept.shape.flow.mixers if not kept.mask(axis).all()]
         self._mixers = frozenset(node.name for node in touched)
         self.answers = [(one, self._answer(one)) for one in _sizes(kept, inputs, self._runs)]
@@ -90,7 +90,10 @@ class Reference:
         given = dict(zip(pytree.tree_leaves(list(node.args)), pytree.tree_leaves(list(args))))  # noqa: B905
         filled = fx.node.map_arg(values, lambda one: self._kept.cut(given[one], flat(axes[one])))
         operator: Any = target
-        return self._kept.spread(operator(**filled), flat(axes[node]))
+        found, places = operator(**filled), axes[node]
+        if isinstance(places, tuple):
+            return tuple(map(self._kept.spread, found, places))
+        return self._kept.spread(found, places)
 
 
 class _Deaf:

@@ -81,16 +81,18 @@ class Kept:
         """Weights of the old sizes that read nothing of what goes."""
         atoms = [axis[~self.mask(axis)] for axis in self.shape.flow.readers]
         silent = np.concatenate([np.zeros(0, np.int64), *atoms])
+        sources = self.shape.flow.sources
         changed: dict[str, Tensor] = {}
-        for name, source in self.shape.flow.sources.items():
-            for place, axis in enumerate(source.axes):
+        for name in {source.name for source in sources.values()} & state.keys():
+            for place, axis in enumerate(sources[name].axes):
                 columns = np.isin(axis, silent) & (axis >= 0)
-                if name in state and columns.any():
-                    value = changed.get(name, state[name].detach().clone())
+                if columns.any():
+                    value = changed.get(name, state[name].detach())
                     changed[name] = value.index_fill(
                         place, torch.from_numpy(np.flatnonzero(columns)), 0
                     )
-        return changed
+        tied = {name: source.name for name, source in sources.items() if source.name in changed}
+        return {name: changed[first] for name, first in tied.items()}
 
 
 def smaller_call(kept: Kept, node: fx.Node) -> tuple[Any, dict[str, Any]] | None:
@@ -185,6 +187,23 @@ def _group_norm(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any,
     return node.target, values | {"num_groups": kept.size(axis) * groups // len(axis)}
 
 
+def _times(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """How often positions are repeated: less where an axis of length one is spread."""
+    axes = flat(kept.shape.flow.axes[node])
+    entering = flat(kept.shape.flow.axes[values["self"]])
+    name = "dims" if "dims" in values else "repeats"
+    before = [1] * (len(axes) - len(entering)) + [len(axis) for axis in entering]
+    sizes = [
+        kept.size(axis) if size == 1 and not kept.mask(axis).all() else None
+        for axis, size in zip(axes, before, strict=True)
+    ]
+    if isinstance(values[name], int):
+        return node.target, values | {name: sizes[int(values["dim"])] or values[name]}
+    counts = [1] * (len(axes) - len(values[name])) + list(values[name])
+    times = [size or count for size, count in zip(sizes, counts, strict=True)]
+    return node.target, values | {name: times}
+
+
 def _pad(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     axes = flat(kept.shape.flow.axes[node])
     amounts = list(values["pad"])
@@ -204,6 +223,8 @@ _SIZED = """
 """
 _CHANGES: dict[str, Change] = {
     **dict.fromkeys(_SIZED.split(), _sizes),
+    "broadcast_to": _sizes,
+    **dict.fromkeys(["repeat", "tile", "repeat_interleave"], _times),
     **dict.fromkeys(["split", "chunk", "split_with_sizes", "tensor_split"], _parts),
     **dict.fromkeys(["slice", "narrow"], _stretch),
     **dict.fromkeys(CONVOLUTIONS, _groups),

@@ -1,19 +1,22 @@
 """The widths of a model: what can be made narrower, what it ties together, what it costs."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from torch import nn
+from torch import fx, nn
 
 from lilliput.model.capture import Capture, capture
 from lilliput.model.exporting import Dynamic
 from lilliput.shapes.atoms import Axis, Settled
-from lilliput.shapes.flow import Flow, flat, follow, module_of, operator_name
+from lilliput.shapes.flow import Flow, flat, follow, module_of, named_arguments, operator_name
 from lilliput.shapes.rules import RULES
 
 Kind = Literal["channels", "neurons", "heads", "key-value groups", "hidden", "embedding"]
+_RECURRENT = {
+    f"{layer}{cell}" for layer in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell")
+}
 _ONE_UNIT = "its positions can only go all together"
 
 
@@ -109,20 +112,34 @@ def shape_of(model: nn.Module, inputs: Any, *, dynamic: Dynamic | None = None) -
 def shape_of_capture(captured: Capture) -> Shape:
     """The widths of a model that was captured before."""
     flow, settled = follow(captured.graph, RULES)
-    widths: dict[str, Width] = {}
-    units: dict[str, Axis] = {}
     made = _units_of(flow.makers, settled)
-    for members, ties in _spaces(flow, settled):
-        if not made & set(members.tolist()):
-            continue  # the size of a kernel, rows of a table, what the model is given
-        width = _width(flow, settled, members, ties, taken=widths)
-        widths[width.name] = width
-        units[width.name] = members
-    return Shape(captured, flow, settled, widths, units)
+    # what no product lays out is the size of a kernel, rows of a table, what the model is given
+    spaces = [space for space in _spaces(flow, settled) if made & set(space.units.tolist())]
+    spaces = _described(flow, settled, spaces)
+    names = _names(flow, spaces)
+    return Shape(
+        captured,
+        flow,
+        settled,
+        {name: _width(flow, space, name) for name, space in zip(names, spaces, strict=True)},
+        {name: space.units for name, space in zip(names, spaces, strict=True)},
+    )
 
 
-def _spaces(flow: Flow, settled: Settled) -> list[tuple[Axis, tuple[Tie, ...]]]:
-    """Units with the same places in the same weights, as one width, in the order of the graph."""
+@dataclass(frozen=True)
+class _Space:
+    """Units with the same places in the same weights, and the operators they go through."""
+
+    units: Axis
+    ties: tuple[Tie, ...]
+    reason: str = ""
+    operators: frozenset[str] = frozenset()
+    norms: tuple[str, ...] = ()
+    most_beside_scores: int = 0
+
+
+def _spaces(flow: Flow, settled: Settled) -> list[_Space]:
+    """Units with the same places in the same weights together, in the order of the graph."""
     places: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(lambda: defaultdict(list))
     for source in flow.sources.values():
         for number, axis in enumerate(source.axes):
@@ -139,32 +156,78 @@ def _spaces(flow: Flow, settled: Settled) -> list[tuple[Axis, tuple[Tie, ...]]]:
             Tie(weight, axis, np.array([places[unit][weight, axis] for unit in members]))
             for weight, axis in keys
         )
-        result.append((np.array(members, dtype=np.int64), ties))
+        result.append(_Space(np.array(members, dtype=np.int64), ties))
     return result
 
 
-def _width(
-    flow: Flow,
-    settled: Settled,
-    members: Axis,
-    ties: tuple[Tie, ...],
-    *,
-    taken: dict[str, Width],
-) -> Width:
-    reasons = [settled.frozen[unit] for unit in members.tolist() if unit in settled.frozen]
-    reason = reasons[0] if reasons else ""
-    if not reason and len(members) == 1:
-        reason = _ONE_UNIT
-    mixing = [node for node, axis in flow.mixers if set(settled.units(axis)) & set(members)]
+def _width(flow: Flow, space: _Space, name: str) -> Width:
     return Width(
-        name=_free_name(_maker(flow, ties), taken),
-        kind=_kind(flow, settled, members, ties),
-        units=len(members),
-        ties=ties,
-        parameters=_cost(flow, ties),
-        frozen=reason,
-        norms=tuple(dict.fromkeys(f"{operator_name(n)} in {module_of(n)}" for n in mixing)),
+        name=name,
+        kind=_kind(space),
+        units=len(space.units),
+        ties=space.ties,
+        parameters=_cost(flow, space.ties),
+        frozen=space.reason,
+        norms=space.norms,
     )
+
+
+def _described(flow: Flow, settled: Settled, spaces: list[_Space]) -> list[_Space]:
+    """Spaces with what the graph does to them, looked up for all of them at once."""
+    owner = np.full(int(settled.unit.max(initial=-1)) + 2, -1)  # the last entry: FIXED
+    for number, space in enumerate(spaces):
+        owner[space.units] = number
+    through: list[set[str]] = [set() for _ in spaces]
+    scored = [0] * len(spaces)
+    for node, axes in flow.axes.items():
+        if node.op != "call_function":
+            continue
+        name = operator_name(node)
+        for axis in flat(axes):
+            found = _owners(owner, settled.units(axis))
+            for number in found:
+                through[number].add(name)
+        for axis in _beside_scores(node, name, axes):
+            units, counts = np.unique(settled.units(np.unique(axis)), return_counts=True)
+            for number in _owners(owner, units):
+                most = counts[owner[units] == number].max()
+                scored[number] = max(scored[number], int(most))
+    norms: list[dict[str, None]] = [{} for _ in spaces]
+    for node, axis in flow.mixers:
+        for number in _owners(owner, settled.units(axis)):
+            norms[number][f"{operator_name(node)} in {module_of(node)}"] = None
+    return [
+        replace(
+            space,
+            reason=_reason(space, settled),
+            operators=frozenset(through[number]),
+            norms=tuple(norms[number]),
+            most_beside_scores=scored[number],
+        )
+        for number, space in enumerate(spaces)
+    ]
+
+
+def _owners(owner: Axis, units: Axis) -> list[int]:
+    """Numbers of the spaces that an axis runs through."""
+    found = np.unique(owner[units])
+    return [int(number) for number in found if number >= 0]
+
+
+def _beside_scores(node: fx.Node, name: str, axes: Any) -> list[Axis]:
+    """The axes of attention's scores in front of the positions, where heads lie."""
+    if name == "scaled_dot_product_attention":
+        return list(axes[1:-2])
+    if name == "softmax":
+        along = int(named_arguments(node)["dim"]) % len(axes)
+        return [axis for place, axis in enumerate(axes[:-2]) if place != along]
+    return []
+
+
+def _reason(space: _Space, settled: Settled) -> str:
+    """Why units have to stay; empty if they can be cut."""
+    reasons = (settled.frozen[unit] for unit in space.units.tolist() if unit in settled.frozen)
+    return next(reasons, _ONE_UNIT if len(space.units) == 1 else "")
 
 
 def _units_of(axes: list[Axis], settled: Settled) -> set[int]:
@@ -181,12 +244,17 @@ def _maker(flow: Flow, ties: tuple[Tie, ...]) -> str:
     return ties[0].weight.rpartition(".")[0] or ties[0].weight
 
 
-def _free_name(name: str, taken: dict[str, Width]) -> str:
-    number, wanted = 1, name
-    while name in taken:
-        number += 1
-        name = f"{wanted}#{number}"
-    return name
+def _names(flow: Flow, spaces: list[_Space]) -> list[str]:
+    """A name per space: its module's; where several share one, free ones are named first."""
+    names = [_maker(flow, space.ties) for space in spaces]
+    taken: set[str] = set()
+    for number in sorted(range(len(spaces)), key=lambda place: bool(spaces[place].reason)):
+        count, wanted = 1, names[number]
+        while names[number] in taken:
+            count += 1
+            names[number] = f"{wanted}#{count}"
+        taken.add(names[number])
+    return names
 
 
 def _cost(flow: Flow, ties: tuple[Tie, ...]) -> int:
@@ -204,23 +272,13 @@ def _cost(flow: Flow, ties: tuple[Tie, ...]) -> int:
     return total
 
 
-def _kind(flow: Flow, settled: Settled, members: Axis, ties: tuple[Tie, ...]) -> Kind:
+def _kind(space: _Space) -> Kind:
     """What a unit is, told by the operators that its positions go through."""
-    inside = set(members.tolist())
-    through = {
-        operator_name(node)
-        for node, axes in flow.axes.items()
-        if node.op == "call_function"
-        for axis in flat(axes)
-        if inside & set(settled.units(axis).tolist())
-    }
-    several = max(tie.positions.shape[1] for tie in ties) > 1
-    if through & {"lstm", "gru", "rnn_tanh", "rnn_relu"}:
+    if space.operators & _RECURRENT:
         return "hidden"
-    if "embedding" in through:
+    if space.most_beside_scores:
+        return "heads" if space.most_beside_scores == 1 else "key-value groups"
+    if "embedding" in space.operators:
         return "embedding"
-    if several and through & {"softmax", "scaled_dot_product_attention"}:
-        counts = {tie.positions.shape[1] for tie in ties if tie.axis == 0}
-        return "key-value groups" if len(counts) > 1 else "heads"
-    convolved = any(name.startswith("conv") for name in through)
+    convolved = any(name.startswith("conv") for name in space.operators)
     return "channels" if convolved else "neurons"

@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from lilliput.shapes.atoms import Axes, Axis, fixed, live
-from lilliput.shapes.flow import Rule, Several, Step
+from lilliput.shapes.flow import PICKED, Rule, Several, Step
+from lilliput.shapes.rules.norms import ORDER
 from lilliput.shapes.rules.pointwise import broadcast
 
 
@@ -102,9 +103,23 @@ def transpose(step: Step) -> Axes:
     axes = step.axes("self")
     if len(axes) < 2:
         return axes
-    one, other = (0, 1) if step.name == "t" else (int(step["dim0"]), int(step["dim1"]))
+    names = ("axis0", "axis1") if step.name == "swapaxes" else ("dim0", "dim1")
+    one, other = (0, 1) if step.name == "t" else (int(step[name]) for name in names)
     axes[one], axes[other] = axes[other], axes[one]
     return axes
+
+
+def moved(step: Step) -> Axes:
+    """Some axes go to other places, the rest keeps its order."""
+    axes = step.axes("self")
+    source, target = (
+        [int(place) % len(axes) for place in np.atleast_1d(step[name])]
+        for name in ("source", "destination")
+    )
+    places = [place for place in range(len(axes)) if place not in source]
+    for to, place in sorted(zip(target, source, strict=True)):
+        places.insert(to, place)
+    return [axes[place] for place in places]
 
 
 def swap_last(step: Step) -> Axes:
@@ -117,11 +132,18 @@ def join(step: Step) -> Axes:
     """Tensors one after the other along an axis."""
     parts = [step.axes(node) for node in step["tensors"]]
     parts = [axes for axes in parts if not (len(axes) == 1 and len(axes[0]) == 0)]
-    place = int(step["dim"]) % len(parts[0])
+    place = _joined(step, len(parts[0]))
     others = [[*axes[:place], fixed(1), *axes[place + 1 :]] for axes in parts]
     result = broadcast(step, others)
     result[place] = np.concatenate([axes[place] for axes in parts])
     return result
+
+
+def _joined(step: Step, rank: int) -> int:
+    """The axis along which tensors are joined."""
+    if step.name == "hstack":
+        return min(1, rank - 1)
+    return int(step["dim"]) % rank
 
 
 def stack(step: Step) -> Axes:
@@ -165,7 +187,7 @@ def select(step: Step) -> Axes:
     """One index of an axis."""
     axes = step.axes("self")
     place = int(step["dim"]) % len(axes)
-    step.freeze(axes[place], "picked by its number")
+    step.freeze(axes[place], PICKED)
     return [*axes[:place], *axes[place + 1 :]]
 
 
@@ -173,7 +195,7 @@ def unbind(step: Step) -> Several:
     """Every index of an axis as a tensor of its own."""
     axes = step.axes("self")
     place = int(step["dim"]) % len(axes)
-    step.freeze(axes[place], "picked by its number")
+    step.freeze(axes[place], PICKED)
     rest = [*axes[:place], *axes[place + 1 :]]
     return tuple(list(rest) for _ in range(len(axes[place])))
 
@@ -209,8 +231,14 @@ def repeat(step: Step) -> Axes:
     """The whole tensor several times along its axes."""
     axes, shape = step.axes("self"), step.shape
     axes = [fixed(1)] * (len(shape) - len(axes)) + axes
-    pairs = zip(axes, shape, strict=True)
-    return [axis if len(axis) == size else np.resize(axis, size) for axis, size in pairs]
+    return [_repeated(step, axis, size) for axis, size in zip(axes, shape, strict=True)]
+
+
+def _repeated(step: Step, axis: Axis, size: int) -> Axis:
+    """An axis several times in a row; of length one it is spread and any of it can be cut."""
+    if len(axis) == size:
+        return axis
+    return step.flow.spread(size) if len(axis) == 1 else np.resize(axis, size)
 
 
 def repeat_interleave(step: Step) -> Axes | None:
@@ -218,7 +246,8 @@ def repeat_interleave(step: Step) -> Axes | None:
     axes, times, dim = step.axes(step.tensors()[0]), step.get("repeats"), step.get("dim")
     if not isinstance(times, int) or dim is None:
         return None
-    axes[dim] = np.repeat(axes[dim], times)
+    axis = axes[dim]
+    axes[dim] = step.flow.spread(times) if len(axis) == 1 else np.repeat(axis, times)
     return axes
 
 
@@ -251,11 +280,12 @@ def _new(step: Step, size: int) -> Axis:
 
 
 def turned(step: Step) -> Axes:
-    """Positions in reverse or shifted: along an axis that could be cut they stay."""
+    """Positions reversed, shifted, or kept on one side of a diagonal: what they lie along stays."""
     axes = step.axes("self")
-    places = np.atleast_1d(step["dims"]) if step["dims"] else range(len(axes))
+    asked = step.get("dims")
+    places = np.atleast_1d(asked) if asked else range(len(axes))
     for place in places:
-        step.freeze(axes[int(place)], "the order of positions counts")
+        step.freeze(axes[int(place)], ORDER)
     return axes
 
 
@@ -298,28 +328,29 @@ def indexed(step: Step) -> Axes | None:
     return [*axes[:place], *(fixed(len(axis)) for axis in chosen), *axes[place + 1 :]]
 
 
-_SHAPES = "view reshape _unsafe_view flatten unflatten squeeze view_as reshape_as"
+_SHAPES = "view reshape _unsafe_view flatten unflatten squeeze view_as reshape_as ravel"
 _CREATED = "zeros ones full empty new_zeros new_ones new_full new_empty"
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_SHAPES.split(), reshape),
     "permute": permute,
-    **dict.fromkeys(["transpose", "t", "swapaxes"], transpose),
+    **dict.fromkeys(["transpose", "t", "swapaxes", "swapdims"], transpose),
+    **dict.fromkeys(["movedim", "moveaxis"], moved),
     **dict.fromkeys(["mT", "numpy_T"], swap_last),
-    **dict.fromkeys(["cat", "concat", "concatenate"], join),
+    **dict.fromkeys(["cat", "concat", "concatenate", "hstack"], join),
     "stack": stack,
     **dict.fromkeys(["split", "chunk", "split_with_sizes", "tensor_split"], parts),
     **dict.fromkeys(["slice", "narrow"], slices),
     "select": select,
     "unbind": unbind,
     "unsqueeze": unsqueeze,
-    **dict.fromkeys(["expand", "expand_as"], expand),
+    **dict.fromkeys(["expand", "expand_as", "broadcast_to"], expand),
     **dict.fromkeys(_CREATED.split(), created),
-    "repeat": repeat,
+    **dict.fromkeys(["repeat", "tile"], repeat),
     "repeat_interleave": repeat_interleave,
     "glu": halves,
     **dict.fromkeys(["pad", "constant_pad_nd"], pad),
-    **dict.fromkeys(["flip", "roll"], turned),
+    **dict.fromkeys(["flip", "roll", "triu", "tril"], turned),
     **dict.fromkeys(["pixel_shuffle", "pixel_unshuffle"], shuffle),
     "channel_shuffle": channel_shuffle,
     **dict.fromkeys(["index", "index_select"], indexed),

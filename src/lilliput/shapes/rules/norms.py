@@ -3,7 +3,10 @@
 import numpy as np
 
 from lilliput.shapes.atoms import Axes, fixed
-from lilliput.shapes.flow import Rule, Step
+from lilliput.shapes.flow import Rule, Several, Step
+from lilliput.shapes.rules.pointwise import broadcast
+
+ORDER = "the order of positions counts"
 
 
 def batch_norm(step: Step) -> Axes:
@@ -57,6 +60,66 @@ def reduction(step: Step) -> Axes:
     return [axis for place, axis in enumerate(axes) if place not in gone]
 
 
+def both_reductions(step: Step) -> Several:
+    """A mean beside a variance."""
+    axes = reduction(step)
+    return axes, list(axes)
+
+
+def extreme(step: Step) -> Axes | Several:
+    """The larger of two tensors, or the largest along an axis with its place."""
+    tensors = step.tensors()
+    if len(tensors) > 1:
+        return broadcast(step, [step.axes(node) for node in tensors])
+    if len(step.results) == 1:
+        return reduction(step)
+    if any(user.args[1] == 1 and user.users for user in step.node.users):
+        ranked(step)
+    axes = reduction(step)
+    return axes, list(axes)
+
+
+def ranked(step: Step) -> None:
+    """Places in an order: what lies along that axis has to stay."""
+    axes = step.axes("self")
+    asked = step.get("dim")
+    for axis in axes if asked is None else [axes[int(asked)]]:
+        step.freeze(axis, ORDER)
+
+
+def sorted_places(step: Step) -> Axes | Several:
+    """Positions picked by their rank; the other axes go through."""
+    ranked(step)
+    axes, place = step.axes("self"), step.get("dim")
+    if place is None:
+        return [fixed(size) for size in step.shape]
+    if len(step.shape) < len(axes):
+        del axes[int(place)]
+    else:
+        axes[int(place)] = fixed(step.shape[int(place)])
+    return axes if len(step.results) == 1 else tuple(list(axes) for _ in step.results)
+
+
+def similarity(step: Step) -> Axes:
+    """The cosine of two tensors along an axis."""
+    axes = broadcast(step, [step.axes("x1"), step.axes("x2")])
+    place = int(step["dim"]) % len(axes)
+    step.mix(axes[place])
+    return [*axes[:place], *axes[place + 1 :]]
+
+
+def weight_norm(step: Step) -> Axes:
+    """Rows of a weight brought to given lengths."""
+    axes, place = step.axes("v"), int(step["dim"])
+    lengths = step.axes("g")
+    for number, axis in enumerate(axes):
+        if number == place % len(axes):
+            axes[number] = step.tie(axis, lengths[number])
+        else:
+            step.mix(axis)
+    return axes
+
+
 def along(step: Step) -> Axes:
     """A softmax: every position depends on the others of its axis."""
     axes = step.axes(step.tensors()[0])
@@ -67,7 +130,7 @@ def along(step: Step) -> Axes:
 def running(step: Step) -> Axes:
     """A cumulative sum depends on the order of what it sums."""
     axes = step.axes("self")
-    step.freeze(axes[int(step["dim"])], "the order of positions counts")
+    step.freeze(axes[int(step["dim"])], ORDER)
     return axes
 
 
@@ -81,6 +144,11 @@ RULES: dict[str, Rule] = {
         reduction,
     ),
     "prod": reduction,
+    **dict.fromkeys(["var_mean", "std_mean"], both_reductions),
+    **dict.fromkeys(["max", "min"], extreme),
+    **dict.fromkeys(["argmax", "argmin", "sort", "topk", "argsort"], sorted_places),
+    "cosine_similarity": similarity,
+    "_weight_norm": weight_norm,
     **dict.fromkeys(["softmax", "log_softmax", "_softmax", "_log_softmax"], along),
     **dict.fromkeys(["cumsum", "cumprod"], running),
 }

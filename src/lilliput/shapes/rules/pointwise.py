@@ -4,14 +4,15 @@ from lilliput.shapes.atoms import Axes
 from lilliput.shapes.flow import Rule, Step
 
 _ONE = """
-    abs acos alias asin atan bernoulli bitwise_not ceil celu clamp clamp_ clamp_max clamp_min clone
-    contiguous cos detach detach_ dropout dropout_ alpha_dropout feature_dropout elu elu_ erf exp
-    expm1 fill floor gelu hardshrink hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh
+    abs acos alias asin atan bernoulli bitwise_not ceil celu clamp clamp_ clamp_max clamp_min clip
+    clone contiguous cos detach detach_ dropout dropout_ alpha_dropout feature_dropout
+    feature_alpha_dropout elu elu_ erf exp exp2 expm1 fill floor gelu hardshrink hardsigmoid
+    hardsigmoid_ hardswish hardswish_ hardtanh
     hardtanh_ leaky_relu leaky_relu_ lift_fresh_copy log log10 log1p log2 log_sigmoid logical_not
     logit mish mish_ nan_to_num neg positive reciprocal relu relu6 relu6_ relu_ round rrelu rsqrt
     selu selu_ sigmoid sigmoid_ sign silu silu_ sin softplus softshrink softsign sqrt square tan
-    tanh tanh_ tanhshrink threshold to _to_copy trunc type_as zeros_like ones_like full_like float
-    half double bool long int
+    tanh tanh_ tanhshrink threshold to _to_copy trunc type_as zeros_like ones_like full_like
+    rand_like randn_like float half double bool long int
 """
 _MANY = """
     add add_ sub sub_ rsub mul mul_ div div_ pow pow_ where masked_fill masked_fill_ maximum minimum

@@ -1,10 +1,13 @@
 """Products: what is summed over, and what is laid out in the result."""
 
+from string import ascii_letters
+
 import numpy as np
 
-from lilliput.shapes.atoms import Axes, Axis, fixed, live
+from lilliput.shapes.atoms import Axes, Axis, live
 from lilliput.shapes.flow import Rule, Step
 from lilliput.shapes.rules.pointwise import broadcast
+from lilliput.shapes.rules.windows import windowed
 
 
 def linear(step: Step) -> Axes:
@@ -26,6 +29,7 @@ def convolution(step: Step) -> Axes:
     transposed = "transpose" in step.name or bool(step.get("transposed"))
     groups = int(step["groups"])
     channels = axes[-rank - 1]
+    around = windowed(step, axes, rank=rank)
     if groups == 1:
         step.read(channels, weight[0] if transposed else weight[1])
         made = step.make(weight[1] if transposed else weight[0])
@@ -35,7 +39,7 @@ def convolution(step: Step) -> Axes:
         made = _grouped(step, channels, weight, groups, transposed=transposed)
     if step.get("bias") is not None:
         made = step.tie(made, step.axes("bias")[0])
-    return [*axes[: -rank - 1], made, *(fixed(size) for size in step.shape[-rank:])]
+    return [*axes[: -rank - 1], made, *around]
 
 
 def _depthwise(step: Step, channels: Axis, weight: Axes, *, transposed: bool) -> Axis:
@@ -120,6 +124,22 @@ def attention(step: Step) -> Axes:
     return [*lead, query[-2], value[-1]]
 
 
+def bilinear(step: Step) -> Axes:
+    """y = x1 W x2 + b, a matrix per result."""
+    one, other, weight = (step.axes(name) for name in ("input1", "input2", "weight"))
+    step.read(one[-1], weight[1])
+    step.read(other[-1], weight[2])
+    made = step.make(weight[0])
+    if step.get("bias") is not None:
+        made = step.tie(made, step.axes("bias")[0])
+    return [*broadcast(step, [one[:-1], other[:-1]]), made]
+
+
+def outer(step: Step) -> Axes:
+    """Every pair of two vectors' entries."""
+    return [step.axes("self")[0], step.axes("vec2")[0]]
+
+
 def embedding(step: Step) -> Axes:
     """Rows of a table, looked up by number."""
     table = step.axes("weight")
@@ -129,12 +149,11 @@ def embedding(step: Step) -> Axes:
 
 def einsum(step: Step) -> Axes | None:
     """A product written in letters."""
-    equation = str(step["equation"]).replace(" ", "")
-    if "." in equation or "->" not in equation:
-        return None
-    left, result = equation.split("->")
     nodes = list(step["tensors"])
-    terms = list(zip(left.split(","), nodes, strict=True))
+    written, result = _spelled_out(str(step["equation"]), [len(step.axes(node)) for node in nodes])
+    if any(len(set(term)) < len(term) for term in written):
+        return None
+    terms = list(zip(written, nodes, strict=True))
     letters: dict[str, list[tuple[object, Axis]]] = {}
     for term, node in terms:
         for letter, axis in zip(term, step.axes(node), strict=True):
@@ -143,6 +162,25 @@ def einsum(step: Step) -> Axes | None:
     for letter, found in letters.items():
         tied[letter] = _letter(step, found, summed=letter not in result)
     return [tied[letter] for letter in result]
+
+
+def _spelled_out(equation: str, ranks: list[int]) -> tuple[list[str], str]:
+    """Terms and result of an equation with a letter per axis: no dots, the result written out."""
+    left, arrow, result = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    dots = [
+        rank - len(term) + 3 if "..." in term else 0
+        for term, rank in zip(terms, ranks, strict=True)
+    ]
+    spare = "".join(letter for letter in ascii_letters if letter not in left)[: max(dots)]
+    if not arrow:
+        once = [letter for letter in sorted(set(left) - set(",.")) if left.count(letter) == 1]
+        result = "..." + "".join(once)
+    terms = [
+        term.replace("...", spare[len(spare) - count :])
+        for term, count in zip(terms, dots, strict=True)
+    ]
+    return terms, result.replace("...", spare)
 
 
 def _letter(step: Step, found: list[tuple[object, Axis]], *, summed: bool) -> Axis:
@@ -171,4 +209,6 @@ RULES: dict[str, Rule] = {
     "scaled_dot_product_attention": attention,
     "embedding": embedding,
     "einsum": einsum,
+    "bilinear": bilinear,
+    "outer": outer,
 }

@@ -33,7 +33,7 @@ def _layer(step: Step, entering: Axis, hidden: Axis, weights: list[Axes]) -> Non
     step.read(entering, inputs[1])
     step.read(hidden, states[1])
     for rows in [inputs[0], states[0], *(bias[0] for bias in biases)]:
-        for gate in rows.reshape(_GATES[step.name], -1):
+        for gate in rows.reshape(_GATES[step.name.removesuffix("_cell")], -1):
             step.tie(hidden, gate)
         step.make(rows)
 
@@ -51,4 +51,20 @@ def _results(step: Step, leaving: Axis, hidden: Axis) -> Several:
     return (sequence, *states)
 
 
-RULES: dict[str, Rule] = dict.fromkeys(_GATES, recurrent)
+def cell(step: Step) -> Axes | Several:
+    """One step of a recurrent layer."""
+    inputs, states = step.axes("w_ih"), step.axes("w_hh")
+    biases = [step.axes(name) for name in ("b_ih", "b_hh") if step.get(name) is not None]
+    hidden = states[0][: len(states[1])]
+    _layer(step, step.axes("input")[-1], hidden, [inputs, states, *biases])
+    given = step["hx"]
+    for node in given if isinstance(given, list | tuple) else [given]:
+        step.tie(step.axes(node)[-1], hidden)
+    result = [*step.axes("input")[:-1], hidden]
+    return result if len(step.results) == 1 else tuple(list(result) for _ in step.results)
+
+
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(_GATES, recurrent),
+    **dict.fromkeys([f"{name}_cell" for name in _GATES], cell),
+}
