@@ -61,7 +61,9 @@ def test_equalized_channels_reach_no_farther_than_the_largest():
 
 def test_few_rows_are_smoothed_less_and_get_room():
     rows = heavy(20_000, seed=1)
-    (few, few_ends), (many, many_ends) = (smoothed(seen(rows, n), most=1.0) for n in (50, 10**9))
+    (few, few_ends, _), (many, many_ends, _) = (
+        smoothed(seen(rows, n), most=1.0) for n in (50, 10**9)
+    )
     assert float(few.log().std()) < 0.8 * float(many.log().std())
     low, high = rows.amin(0), rows.amax(0)
     assert few_ends[1] >= 1.25 * float((high / few).max())
@@ -73,7 +75,8 @@ def test_fresh_rows_lose_less_than_on_grids_that_hug_what_was_seen():
     some, fresh = seen(heavy(60, seed=2)), heavy(5000, seed=3)
     factors = column_factors(some.low, some.high, strength=1.0, typical=some.typical)
     ends = float((some.low / factors).min()), float((some.high / factors).max())
-    assert lost(fresh, *smoothed(some, most=1.0)) < 0.5 * lost(fresh, factors, ends)
+    found = smoothed(some, most=1.0)
+    assert lost(fresh, found.factors, found.ends) < 0.5 * lost(fresh, factors, ends)
 
 
 def test_the_error_to_come_is_rounding_where_nothing_can_be_clipped():
@@ -85,5 +88,5 @@ def test_the_error_to_come_is_rounding_where_nothing_can_be_clipped():
 
 
 def test_inputs_that_are_always_zero_get_a_grid():
-    factors, ends = smoothed(seen(torch.zeros(5, 3)), most=0.75)
+    factors, ends, _ = smoothed(seen(torch.zeros(5, 3)), most=0.75)
     assert factors.tolist() == [1.0] * 3 and ends == (0.0, 0.0)

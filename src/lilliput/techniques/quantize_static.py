@@ -32,6 +32,8 @@ from lilliput.tensor.activations import (
 )
 from lilliput.tensor.smoothing import Seen, channel_factors, outlying, smoothed
 
+PAYS = 0.7  # share of the error that is left where some inputs stay float: above, none do
+
 
 class QuantizeStatic(Fields):
     """Products and convolutions on integers: uint8 inputs on a fixed grid, int8 weights.
@@ -48,7 +50,8 @@ class QuantizeStatic(Fields):
             it and more room beyond what was seen. Only of products; then everything seen is covered
             (SmoothQuant).
         outliers: At most so many inputs of a product, which reach several times as far as the
-            others, stay float with their weights (LLM.int8), in [0, 64].
+            others, stay float with their weights (LLM.int8), in [0, 64]: where that takes at least
+            three tenths off the error, since it costs a second product.
         equalize: Of a convolution that alone reads what another hands on, channels that reach less
             far are scaled up by `smoothing` in the other and down here: the same function on finer
             grids (cross-layer equalization).
@@ -126,14 +129,19 @@ class QuantizeStatic(Fields):
         if known.site.kind == "conv" or not (self.smoothing or self.outliers):
             noise = squared_error(spread.histogram, self._range(spread))
             return _Scheme(inputs=self._grid(spread), noise=noise)
-        places = outlying(spread.low, spread.high, most=self.outliers)
-        low, high = (ends.index_fill(0, places, 0.0) for ends in (spread.low, spread.high))
         side = torch.ones(1, 1) if known.second is None else known.second[0]
-        typical = side.diagonal().sqrt().expand(len(low))
-        seen = Seen(low, high, typical, _worth(profile, spread), spread.count)
-        factors, ends = smoothed(seen, most=self.smoothing)
-        columns = (1 / factors).index_fill(0, places, 1.0) if (factors != 1).any() else None
-        inputs = Inputs(*uint8_grid(ends))
+        typical = side.diagonal().sqrt().expand(len(spread.low))
+        seen = Seen(spread.low, spread.high, typical, _worth(profile, spread), spread.count)
+        places = outlying(spread.low, spread.high, most=self.outliers)
+        chosen = smoothed(seen.without(places), most=self.smoothing)
+        if len(places):
+            every = smoothed(seen, most=self.smoothing)
+            if chosen.cost > PAYS * every.cost:
+                places, chosen = places[:0], every
+        columns = None
+        if (chosen.factors != 1).any():
+            columns = (1 / chosen.factors).index_fill(0, places, 1.0)
+        inputs = Inputs(*uint8_grid(chosen.ends))
         noise = (inputs.step or 0.0) ** 2 / 12
         return _Scheme(columns, places if len(places) else None, inputs, noise)
 

@@ -6,7 +6,8 @@ as far, and as much room is left beyond them, as costs least on rows to come.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ SMALLEST_CHANNEL = 1 / 64  # of the largest: smaller ones grow no more than that
 SMALLEST_SHARE = 1e-4  # of the largest input: smaller ones are treated as if they were of this size
 STRENGTHS = 8  # that are tried, evenly spaced from the most to none
 ROOMS = (1.0, 1.25, 1.5, 2.0)  # how far beyond what was seen a grid may reach
-TAIL = 6  # the chance of t times the extreme falls with this power of t
+TAIL = 7  # the chance of t times the extreme falls with this power of t
 TAIL_POWER = 2 / ((TAIL - 1) * (TAIL - 2))  # mean square of what lies beyond, in extremes
 
 
@@ -111,26 +112,42 @@ class Seen:
     worth: Tensor
     count: int
 
+    def without(self, places: Tensor) -> "Seen":
+        """The same with some inputs always zero."""
+        low, high = (ends.index_fill(0, places, 0.0) for ends in (self.low, self.high))
+        return replace(self, low=low, high=high)
 
-def smoothed(seen: Seen, *, most: float) -> tuple[Tensor, Range]:
+
+class Smoothing(NamedTuple):
+    """How inputs are scaled and rounded.
+
+    Attributes:
+        factors: (columns,) what they are divided by.
+        ends: The grid's range of what they are then.
+        cost: `error_to_come`.
+    """
+
+    factors: Tensor
+    ends: Range
+    cost: float
+
+
+def smoothed(seen: Seen, *, most: float) -> Smoothing:
     """The factors and the grid's ends that cost least on rows to come.
 
     Args:
         seen: The inputs.
         most: The strength of `column_factors` that is not exceeded, in [0, 1].
-
-    Returns:
-        What to divide the inputs by, (columns,), and the range of what they are then.
     """
-    least, found = math.inf, (torch.ones_like(seen.low), (0.0, 0.0))
+    found = Smoothing(torch.ones_like(seen.low), (0.0, 0.0), math.inf)
     for strength in torch.linspace(most, 0, STRENGTHS).tolist():
         factors = column_factors(seen.low, seen.high, strength=strength, typical=seen.typical)
         ends = float((seen.low / factors).min()), float((seen.high / factors).max())
         for room in ROOMS:
             roomy = room * ends[0], room * ends[1]
             cost = error_to_come(seen, factors, ends=roomy)
-            if cost < least:
-                least, found = cost, (factors, roomy)
+            if cost < found.cost:
+                found = Smoothing(factors, roomy, cost)
     return found
 
 
