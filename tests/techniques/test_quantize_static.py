@@ -9,6 +9,7 @@ from lilliput.stages.option_table import Candidate
 from lilliput.stages.prices import kernel_of
 from lilliput.techniques import QuantizeDynamic, QuantizeStatic
 from lilliput.techniques import quantize_static as module
+from lilliput.tensor.smoothing import outlying
 
 NAME = "linear"
 
@@ -77,6 +78,20 @@ def test_the_predicted_damage_is_the_one_that_is_measured(profile):
             site = known.sites[NAME]
             measured = float((moved.square().mean(0) * site.weights).sum()) * site.sensitivity
             assert option.damage == pytest.approx(measured, rel=0.3), changed
+
+
+def test_inputs_stay_float_only_where_that_pays(profile):
+    """One that reaches little farther than is common is smoothed, and costs no second product."""
+    far, _ = with_outlier(profile)
+    assert QuantizeStatic().apply(far, (NAME,))[NAME].outliers is not None
+    spread = far.sites[NAME].inputs
+    reach = 4.5 * float(torch.maximum(-spread.low, spread.high).median())
+    low, high = spread.low.clone(), spread.high.clone()
+    low[7], high[7] = -reach, reach
+    nearer = replace(far.sites[NAME], inputs=replace(spread, low=low, high=high))
+    assert outlying(low, high, most=4).tolist() == [7]
+    found = QuantizeStatic().apply(replace(far, sites={NAME: nearer}), (NAME,))[NAME]
+    assert found.outliers is None and found.column_steps is not None
 
 
 def test_a_limit_on_latency_can_choose_to_keep_no_input_float(profile):

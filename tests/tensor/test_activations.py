@@ -7,12 +7,9 @@ from hypothesis import strategies as st
 from lilliput.tensor.activations import (
     BINS,
     LEVELS,
-    channel_factors,
     chosen_range,
-    column_factors,
     empty_histogram,
     merged,
-    outlying,
     squared_error,
     uint8_grid,
     with_values,
@@ -114,31 +111,3 @@ def test_entropy_cuts_off_a_lonely_outlier_and_keeps_an_even_spread():
 def test_nothing_but_zeros_gives_a_grid(method):
     seen = with_values(empty_histogram(), torch.zeros(10))
     assert uint8_grid(chosen_range(seen, method)) == (1.0, 0)
-
-
-def test_at_full_strength_every_input_fills_the_grid():
-    low, high = torch.tensor([-1.0, -0.1, -5.0]), torch.tensor([1.0, 30.0, 5.0])
-    factors = column_factors(low, high, strength=1.0, typical=torch.ones(3))
-    assert float(factors.log().mean()) == pytest.approx(0, abs=1e-5)
-    ends = float((low / factors).min()), float((high / factors).max())
-    step, zero = uint8_grid(ends)
-    codes = torch.stack([low / factors, high / factors]) / step + zero
-    assert ((codes[0] < 3) | (codes[1] > 252)).all()  # each touches an end
-    assert torch.equal(column_factors(low, high, strength=0.0, typical=high), torch.ones(3))
-
-
-def test_outlying_inputs_are_the_farthest_and_no_more_than_asked():
-    high = torch.tensor([1.0, 90.0, 1.1, 50.0, 0.9, 1.0, 1.0])
-    assert outlying(-high / 2, high, most=4).tolist() == [1, 3]
-    assert outlying(-high / 2, high, most=1).tolist() == [1]
-    assert outlying(-high / 2, high, most=0).tolist() == []
-
-
-def test_equalized_channels_reach_no_farther_than_the_largest():
-    low, high = torch.tensor([0.0, -0.5, -4.0, 0.0]), torch.tensor([6.0, 0.1, 1.0, 0.0])
-    whole = channel_factors(low, high, strength=1.0)
-    assert whole.tolist() == pytest.approx([1.0, 12.0, 1.5, 64.0])
-    half = channel_factors(low, high, strength=0.5)
-    assert half.tolist() == pytest.approx([1.0, 12**0.5, 1.5**0.5, 8.0])
-    assert channel_factors(low, high, strength=0.0).tolist() == [1.0] * 4
-    assert channel_factors(0 * low, 0 * high, strength=1.0).tolist() == [1.0] * 4

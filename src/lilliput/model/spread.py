@@ -19,11 +19,13 @@ class Spread:
             channels of a convolution's map.
         high: (channels,) largest value, at least 0.
         histogram: All values; of a large batch an evenly spread part.
+        count: Rows that were seen, or maps.
     """
 
     low: Tensor
     high: Tensor
     histogram: Histogram
+    count: int = 0
 
     @property
     def finite(self) -> bool:
@@ -44,14 +46,14 @@ class Spread:
             return self
         low, high = parts.amin((0, 2)).float().cpu(), parts.amax((0, 2)).float().cpu()
         low, high = torch.minimum(self.low, low), torch.maximum(self.high, high)
-        reached = Spread(low, high, self.histogram)
+        reached = Spread(low, high, self.histogram, self.count + len(parts))
         if not reached.finite:
             return reached
         every = -(-parts.numel() // MOST_VALUES)
         some = parts[::every] if parts.shape[2] == 1 else parts[:, :, ::every]
         seen = with_values(self.histogram, some)
         ends = min(seen.low, float(low.min())), max(seen.high, float(high.max()))
-        return Spread(low, high, replace(seen, low=ends[0], high=ends[1]))
+        return replace(reached, histogram=replace(seen, low=ends[0], high=ends[1]))
 
     def joined(self, other: "Spread") -> "Spread":
         """Both together, of the same channels."""
@@ -59,6 +61,7 @@ class Spread:
             torch.minimum(self.low, other.low),
             torch.maximum(self.high, other.high),
             merged(self.histogram, other.histogram),
+            self.count + other.count,
         )
 
 

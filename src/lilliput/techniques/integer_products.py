@@ -156,9 +156,19 @@ def rounding_damage(known: SiteProfile, weight: Tensor, *, grid: Grid, noise: fl
         scaled = weight / grid.channels[:, None]
     if grid.outliers is not None:
         scaled = scaled.index_fill(1, grid.outliers.places, 0.0)
+    return noise * float(inputs_worth(known, scaled).sum())
+
+
+def inputs_worth(known: SiteProfile, weight: Tensor) -> Tensor:
+    """What an error of variance 1 costs in each input, (columns,): the diagonal of ``W^T G W``.
+
+    Args:
+        known: The site.
+        weight: (rows, columns) as the inputs are multiplied with.
+    """
     if known.output is not None:
-        return noise * float(((known.output @ scaled) * scaled).sum())
-    return noise * float((scaled.square().sum(1) * known.weights).sum())
+        return ((known.output @ weight) * weight).sum(0)
+    return known.weights @ weight.square()
 
 
 def results_worth(known: SiteProfile) -> float:

@@ -16,16 +16,23 @@ from lilliput.model.spread import Spread
 from lilliput.records import LimitName
 from lilliput.techniques.base import Option
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.integer_products import PRODUCTS, Noise, Weights, int8_grid, int8_option
+from lilliput.techniques.integer_products import (
+    PRODUCTS,
+    Noise,
+    Weights,
+    inputs_worth,
+    int8_grid,
+    int8_option,
+)
 from lilliput.tensor.activations import (
     RangeMethod,
-    channel_factors,
     chosen_range,
-    column_factors,
-    outlying,
     squared_error,
     uint8_grid,
 )
+from lilliput.tensor.smoothing import Seen, channel_factors, outlying, smoothed
+
+PAYS = 0.7  # share of the error that is left where some inputs stay float: above, none do
 
 
 class QuantizeStatic(Fields):
@@ -38,11 +45,13 @@ class QuantizeStatic(Fields):
         ranges: What the grid of the inputs covers: ``minmax`` everything seen, ``percentile``,
             ``mse`` with the least squared error, ``entropy`` with the least information lost.
         percentile: How many of a hundred inputs ``percentile`` covers, in [90, 100].
-        smoothing: How far inputs that reach far are scaled down, and their weights up, in [0, 1];
-            0 not at all, at 1 every input fills the grid. Only of products; then everything seen
-            is covered (SmoothQuant).
+        smoothing: How far at most inputs that reach far are scaled down, and their weights up, in
+            [0, 1]; 0 not at all, at 1 every input fills the grid. Few calibration rows get less of
+            it and more room beyond what was seen. Only of products; then everything seen is covered
+            (SmoothQuant).
         outliers: At most so many inputs of a product, which reach several times as far as the
-            others, stay float with their weights (LLM.int8), in [0, 64].
+            others, stay float with their weights (LLM.int8), in [0, 64]: where that takes at least
+            three tenths off the error, since it costs a second product.
         equalize: Of a convolution that alone reads what another hands on, channels that reach less
             far are scaled up by `smoothing` in the other and down here: the same function on finer
             grids (cross-layer equalization).
@@ -86,7 +95,7 @@ class QuantizeStatic(Fields):
     def _option(self, profile: Profile, where: str, settings: dict[str, Any]) -> Option:
         changed = self.model_copy(update=settings)
         (found,) = changed.apply(profile, (where,)).values()
-        noise = changed._noise(profile.sites[where])
+        noise = changed._noise(profile, profile.sites[where])
         return int8_option(profile, where, grid=found, noise=noise, settings=settings)
 
     def apply(
@@ -96,7 +105,7 @@ class QuantizeStatic(Fields):
         grids: dict[str, Encoding] = {}
         for name in where:
             known = profile.sites[name]
-            found = self._scheme(known)
+            found = self._scheme(profile, known)
             grid = int8_grid(
                 profile,
                 name,
@@ -111,7 +120,7 @@ class QuantizeStatic(Fields):
             )
         return grids
 
-    def _scheme(self, known: SiteProfile) -> "_Scheme":
+    def _scheme(self, profile: Profile, known: SiteProfile) -> "_Scheme":
         spread = known.inputs
         if spread is None or known.site.kind not in PRODUCTS | {"conv"}:
             return _Scheme()
@@ -120,16 +129,19 @@ class QuantizeStatic(Fields):
         if known.site.kind == "conv" or not (self.smoothing or self.outliers):
             noise = squared_error(spread.histogram, self._range(spread))
             return _Scheme(inputs=self._grid(spread), noise=noise)
+        side = torch.ones(1, 1) if known.second is None else known.second[0]
+        typical = side.diagonal().sqrt().expand(len(spread.low))
+        seen = Seen(spread.low, spread.high, typical, _worth(profile, spread), spread.count)
         places = outlying(spread.low, spread.high, most=self.outliers)
-        low, high = (ends.index_fill(0, places, 0.0) for ends in (spread.low, spread.high))
+        chosen = smoothed(seen.without(places), most=self.smoothing)
+        if len(places):
+            every = smoothed(seen, most=self.smoothing)
+            if chosen.cost > PAYS * every.cost:
+                places, chosen = places[:0], every
         columns = None
-        if self.smoothing:
-            side = torch.ones(1, 1) if known.second is None else known.second[0]
-            typical = side.diagonal().sqrt().expand(len(low))
-            columns = 1 / column_factors(low, high, strength=self.smoothing, typical=typical)
-            columns = columns.index_fill(0, places, 1.0)
-            low, high = low * columns, high * columns
-        inputs = Inputs(*uint8_grid((float(low.min()), float(high.max()))))
+        if (chosen.factors != 1).any():
+            columns = (1 / chosen.factors).index_fill(0, places, 1.0)
+        inputs = Inputs(*uint8_grid(chosen.ends))
         noise = (inputs.step or 0.0) ** 2 / 12
         return _Scheme(columns, places if len(places) else None, inputs, noise)
 
@@ -143,13 +155,13 @@ class QuantizeStatic(Fields):
         columns = channels.repeat_interleave(site.columns // len(channels))
         return _Scheme(columns, inputs=inputs, noise=noise, channels=channels)
 
-    def _noise(self, known: SiteProfile) -> Noise:
+    def _noise(self, profile: Profile, known: SiteProfile) -> Noise:
         results = known.results
         if results is None:
-            return Noise(self._scheme(known).noise)
+            return Noise(self._scheme(profile, known).noise)
         # What a rectifier made zero is exact, and no gradient passes there: of the rest alone.
         some = replace(results.histogram, zeros=0.0)
-        return Noise(self._scheme(known).noise, squared_error(some, self._range(results)))
+        return Noise(self._scheme(profile, known).noise, squared_error(some, self._range(results)))
 
     def _range(self, spread: Spread) -> tuple[float, float]:
         return chosen_range(spread.histogram, self.ranges, percentile=self.percentile)
@@ -180,3 +192,12 @@ class _Scheme:
 def _takes_channels(site: Site) -> bool:
     """Whether each row, or each column, reads one channel."""
     return site.groups in (1, site.rows) and site.rows == site.shape[0]
+
+
+def _worth(profile: Profile, spread: Spread) -> Tensor:
+    """What an error in each input costs all sites that read them: they share one grid."""
+    readers = [name for name, known in profile.sites.items() if known.inputs is spread]
+    return sum(
+        (inputs_worth(profile.sites[name], profile.matrix(name)) for name in readers),
+        torch.zeros(len(spread.low)),
+    )

@@ -19,9 +19,6 @@ BINS = 4096
 CANDIDATES = 64  # ends that are tried, from `SMALLEST_RANGE` of the extreme to all of it
 SMALLEST_RANGE = 0.01
 SMALLEST = 1e-30
-OUTLYING = 4.0
-SMALLEST_CHANNEL = 1 / 64  # of the largest: smaller ones grow no more than that
-SMALLEST_SHARE = 1e-4  # of the largest input: smaller ones are treated as if they were of this size
 
 
 @dataclass(frozen=True)
@@ -204,74 +201,3 @@ def uint8_grid(chosen: Range) -> tuple[float, int]:
     if not step > SMALLEST:
         return 1.0, 0
     return step, int(np.clip(np.rint(-low / step), 0, LEVELS))
-
-
-def outlying(low: Tensor, high: Tensor, *, most: int) -> Tensor:
-    """Places of the few inputs that reach `OUTLYING` times as far as half of all, rising.
-
-    One of them takes the grid from all others: kept float (LLM.int8, arXiv 2208.07339), they cost
-    little.
-
-    Args:
-        low: (columns,) smallest value of each input.
-        high: (columns,) largest value.
-        most: No more than so many, those that reach farthest.
-
-    Returns:
-        (count,) int64.
-    """
-    reach = torch.maximum(-low, high)
-    farthest = reach.argsort(descending=True, stable=True)[:most]
-    return farthest[reach[farthest] > OUTLYING * reach.median()].sort().values
-
-
-def column_factors(low: Tensor, high: Tensor, *, strength: float, typical: Tensor) -> Tensor:
-    """What to divide inputs by so that outliers do not take the grid from all others.
-
-    SmoothQuant (arXiv 2211.10438) without the weights' part, so that all layers that read the same
-    inputs divide them by the same. At full strength every input fills the grid; where the common
-    zero lies is chosen for the least noise.
-
-    Args:
-        low: (columns,) smallest value of each input, at most 0.
-        high: (columns,) largest value, at least 0.
-        strength: In [0, 1]; 0 gives ones.
-        typical: (columns,) root mean square of each input.
-
-    Returns:
-        (columns,) float32, positive, geometric mean 1.
-    """
-    size = torch.maximum(-low, high)
-    least = SMALLEST_SHARE * float(size.max())
-    if strength == 0 or not least > 0:
-        return torch.ones_like(low)
-    power = typical.clamp_min(least).square()
-    best, found = math.inf, size
-    for zero in range(5, LEVELS, 5):
-        wide = torch.maximum(-low / zero, high / (LEVELS - zero)).clamp_min(least / LEVELS)
-        noise = float((wide.square() / power).sum())
-        if noise < best:
-            best, found = noise, wide
-    logs = found.to(torch.float64).log()
-    return torch.exp(strength * (logs - logs.mean())).to(torch.float32)
-
-
-def channel_factors(low: Tensor, high: Tensor, *, strength: float) -> Tensor:
-    """What to multiply channels with so that small ones use more of a common grid.
-
-    Cross-layer equalization (arXiv 1906.04721) by what calibration saw, since steps per channel
-    make the ranges of weights equal anyway. No channel reaches farther than the largest one did.
-
-    Args:
-        low: (channels,) smallest value of each, at most 0.
-        high: (channels,) largest value, at least 0.
-        strength: In [0, 1]; 0 gives ones, at 1 every channel reaches as far as the largest.
-
-    Returns:
-        (channels,) float32, at least 1.
-    """
-    size = torch.maximum(-low, high)
-    largest = size.max()
-    if not largest > 0:
-        return torch.ones_like(size)
-    return (largest / size.clamp_min(SMALLEST_CHANNEL * largest)) ** strength
