@@ -29,9 +29,7 @@ from lilliput.techniques import NarrowMagnitude
 from lilliput.tensor.divergence import divergence
 from lilliput.trials import DIVERGENCE_EXAMPLES, Trials
 
-LADDER: tuple[Step, ...] = (
-    *(NarrowMagnitude(remove=share).step_of(()) for share in (0.25, 0.5)),
-)
+LADDER: tuple[Step, ...] = (*(NarrowMagnitude(remove=share).step_of(()) for share in (0.25, 0.5)),)
 WORTH = 0.97  # a shape that saves less than this of the latency is no candidate
 
 
