@@ -19,7 +19,7 @@ SMALLEST_CHANNEL = 1 / 64  # of the largest: smaller ones grow no more than that
 SMALLEST_SHARE = 1e-4  # of the largest input: smaller ones are treated as if they were of this size
 STRENGTHS = 8  # that are tried, evenly spaced from the most to none
 ROOMS = (1.0, 1.25, 1.5, 2.0)  # how far beyond what was seen a grid may reach
-TAIL = 7  # the chance of t times the extreme falls with this power of t
+TAIL = 6  # the chance of t times the extreme falls with this power of t
 TAIL_POWER = 2 / ((TAIL - 1) * (TAIL - 2))  # mean square of what lies beyond, in extremes
 
 
