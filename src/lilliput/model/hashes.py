@@ -14,13 +14,25 @@ def model_hash(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def values_hash(model: nn.Module) -> str:
+    """SHA-256 over names, types and values of the parameters."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        _add(digest, name, parameter)
+    return digest.hexdigest()
+
+
 def state_hash(model: nn.Module) -> str:
     """SHA-256 over names, types and values of parameters and buffers, and training flags."""
     digest = hashlib.sha256()
     for named in (model.named_parameters(), model.named_buffers()):
         for name, tensor in named:
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
+            _add(digest, name, tensor)
     digest.update(bytes(module.training for module in model.modules()))
     return digest.hexdigest()
+
+
+def _add(digest: "hashlib._Hash", name: str, tensor: torch.Tensor) -> None:
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    digest.update(flat.view(torch.uint8).numpy().data)

@@ -9,6 +9,7 @@ from torch import nn
 
 from lilliput.errors import LilliputError, ShapeError
 from lilliput.model.exporting import FAILURES
+from lilliput.model.hashes import model_hash, values_hash
 from lilliput.shapes.graphmodel import graph_model
 from lilliput.shapes.ownclass import own_classes
 from lilliput.shapes.proof import Check, Reference
@@ -38,8 +39,10 @@ def cut(
 
     Raises:
         ShapeError: The width does not exist (the nearest is named) or is frozen (why), nothing
-            would be left of it, or no smaller model answers as it should.
+            would be left of it, the model has changed since `shape` was made, or no smaller model
+            answers as it should.
     """
+    _check_unchanged(model, shape)
     kept = Kept(shape, {name: _checked(shape, name, left) for name, left in units.items()})
     reference = Reference(model, kept, inputs)
     refused = []
@@ -76,6 +79,24 @@ def named_width(shape: Shape, name: str) -> Width:
     close = difflib.get_close_matches(name, shape.widths, n=1)
     raise ShapeError(
         f"the model has no width {name!r}", f"did you mean {close[0]}?" if close else ""
+    )
+
+
+def _check_unchanged(model: nn.Module, shape: Shape) -> None:
+    """The model still is what its widths were found in.
+
+    Raises:
+        ShapeError: Its weights have other names, shapes or values.
+    """
+    if model_hash(model) != shape.captured.model_hash:
+        changed = "names and shapes"
+    elif shape.values and values_hash(model) != shape.values:
+        changed = "values"
+    else:
+        return
+    raise ShapeError(
+        f"the model has changed since its widths were found: its weights have other {changed}",
+        "call shape_of(model, inputs) again",
     )
 
 

@@ -16,6 +16,7 @@ from lilliput.shapes.atoms import Atoms, Axes, Axis, Settled, fixed, live
 Several = tuple[Axes, ...]
 PICKED = "picked by its number"
 _MOST_ROUNDS = 8
+_UNFORESEEN = (LookupError, TypeError, ValueError)  # arguments that a rule has no answer for
 
 
 @dataclass(frozen=True)
@@ -319,7 +320,10 @@ def _result(flow: Flow, node: fx.Node, rules: dict[str, Rule]) -> Axes | Several
     if not isinstance(value, Tensor | tuple | list):
         return []
     rule = rules.get(step.name)
-    found = rule(step) if rule else None
+    try:
+        found = rule(step) if rule else None
+    except _UNFORESEEN:
+        found = None
     return _unknown(step) if found is None else found
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import fx, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from lilliput.shapes.flow import flat, named_arguments
 from lilliput.shapes.graphmodel import replace_weights, weights_of
@@ -63,8 +64,6 @@ def _fit_layers(model: nn.Module, smaller: nn.Module) -> None:
         if isinstance(after, nn.RNNBase):
             after.hidden_size = int(after.get_parameter("weight_hh_l0").shape[1])
             after.input_size = int(after.get_parameter("weight_ih_l0").shape[1])
-        elif isinstance(after, nn.LayerNorm | nn.RMSNorm) and after.weight is not None:
-            after.normalized_shape = tuple(after.weight.shape)
         for attribute, (name, axis) in _SIZES.items():
             weight = getattr(after, name, None)
             if weight is None or not hasattr(after, attribute) or weight.ndim <= axis:
@@ -81,15 +80,19 @@ def _fit_channels(layer: _ConvNd) -> None:
 
 
 def _fit_groups(kept: Kept, smaller: nn.Module) -> None:
-    """Groups and channels of convolutions and norms, as the graph has them after the cut."""
+    """Groups of convolutions, sizes of norms without weights, as the graph has them afterwards."""
     for node in kept.shape.captured.graph.graph.nodes:
-        call = smaller_call(kept, node) if node.op == "call_function" else None
-        if call is None:
+        if node.op != "call_function":
             continue
-        module = smaller.get_submodule(owner(node))
+        module, call = smaller.get_submodule(owner(node)), smaller_call(kept, node)
+        said = call[1] if call else {}
         for name in ("groups", "num_groups"):
-            if name in call[1] and hasattr(module, name):
-                setattr(module, name, call[1][name])
+            if name in said and hasattr(module, name):
+                setattr(module, name, said[name])
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm) and "normalized_shape" in said:
+            module.normalized_shape = tuple(said["normalized_shape"])
+        if isinstance(module, _InstanceNorm):
+            module.num_features = kept.size(flat(kept.shape.flow.axes[node])[1])
     for module in smaller.modules():
         if isinstance(module, _ConvNd):
             _fit_channels(module)

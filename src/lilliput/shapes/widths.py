@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from lilliput.model.capture import Capture, capture
 from lilliput.model.exporting import Dynamic
+from lilliput.model.hashes import values_hash
 from lilliput.shapes.atoms import Axis, Settled
 from lilliput.shapes.flow import Flow, flat, follow, module_of, named_arguments, operator_name
 from lilliput.shapes.rules import RULES
@@ -80,6 +81,7 @@ class Shape:
         settled: Which positions are one unit.
         widths: By name, in the order of the graph.
         units: Name of a width -> (units,) its numbers in `settled`.
+        values: Hash of the weights it was made of; empty if they are not known.
     """
 
     captured: Capture
@@ -87,6 +89,7 @@ class Shape:
     settled: Settled
     widths: dict[str, Width]
     units: dict[str, Axis]
+    values: str = ""
 
     @property
     def unknown(self) -> dict[str, list[str]]:
@@ -106,7 +109,8 @@ def shape_of(model: nn.Module, inputs: Any, *, dynamic: Dynamic | None = None) -
         CaptureError: The graph cannot be captured.
         TaskError: The model does not run on `inputs`.
     """
-    return shape_of_capture(capture(model, inputs, dynamic=dynamic, smallest=1))
+    shape = shape_of_capture(capture(model, inputs, dynamic=dynamic, smallest=1))
+    return replace(shape, values=values_hash(model))
 
 
 def shape_of_capture(captured: Capture) -> Shape:

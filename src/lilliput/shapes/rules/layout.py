@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
+import torch
 
 from lilliput.shapes.atoms import Axes, Axis, fixed, live
 from lilliput.shapes.flow import PICKED, Rule, Several, Step
@@ -320,6 +321,8 @@ def indexed(step: Step) -> Axes | None:
         picked = [place for place, one in enumerate(step["indices"]) if one is not None]
         if len(picked) != 1:
             return None
+        if step["indices"][picked[0]].meta["val"].dtype is torch.bool:
+            return None  # how many rows are left depends on values
         place, chosen = picked[0], step.axes(step["indices"][picked[0]])
     else:
         place, chosen = int(step["dim"]) % len(axes), step.axes("index")
