@@ -1,5 +1,6 @@
 """The proof of a cut: what is left answers as the original that is deaf to what went."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -59,6 +60,12 @@ class Reference:
             Check(_shapes(inputs), _difference(_called(smaller, inputs), wanted))
             for inputs, wanted in self.answers
         ]
+
+    def answered_by(self, model: nn.Module) -> "Reference":
+        """The same inputs with the answers of another model."""
+        other = copy.copy(self)
+        other.answers = [(inputs, _called(model, inputs)) for inputs, _ in self.answers]
+        return other
 
     def _runs(self, inputs: Any) -> bool:
         try:
