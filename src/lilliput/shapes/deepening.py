@@ -18,6 +18,7 @@ from lilliput.shapes.stillness import Stillness, scales, stillness
 from lilliput.shapes.widths import Shape
 
 EXACT = 1e-5  # of the largest output
+_Stack = nn.ModuleList | nn.Sequential
 _COUNTS = ("layer", "depth", "block")
 
 
@@ -48,16 +49,16 @@ def deepen(model: nn.Module, shape: Shape, block: Block, *, inputs: Any) -> Resh
     for counted in (False, True):
         deeper = copy.deepcopy(model)
         _silence(shape, block, still, old=deeper.get_submodule(block.name), new=new)
-        _insert(deeper, block.name, new, counted=counted)
+        home = _insert(deeper, block.name, new, counted=counted)
         try:
-            checks = _compared(deeper, new, reference)
+            checks = _compared(deeper, home, reference)
         except FAILURES as error:
             refused.append(next(iter(str(error).splitlines()), type(error).__name__))
             continue
         if checks and all(check.difference <= EXACT for check in checks):
             return Reshaped(deeper, "class", tuple(checks))
         worst = max((check.difference for check in checks), default=0.0)
-        refused.append(f"other answers, by {worst:.1e}" if checks else "the new block is not called")
+        refused.append(f"other answers, by {worst:.1e}" if checks else "not all blocks are called")
     raise ShapeError(f"{step} was refused: {'; '.join(dict.fromkeys(refused))}")
 
 
@@ -103,13 +104,14 @@ def _silence(
                     own(module, node).fill_(start)
 
 
-def _insert(model: nn.Module, name: str, new: nn.Module, *, counted: bool) -> None:
+def _insert(model: nn.Module, name: str, new: nn.Module, *, counted: bool) -> _Stack:
     """Puts a module behind another one; what numbers and counts its neighbours follows."""
     path, _, leaf = name.rpartition(".")
     home = model.get_submodule(path)
-    if not isinstance(home, nn.ModuleList | nn.Sequential):
-        setattr(home, leaf, nn.Sequential(getattr(home, leaf), new))
-        return
+    if not isinstance(home, _Stack):
+        pair = nn.Sequential(getattr(home, leaf), new)
+        setattr(home, leaf, pair)
+        return pair
     before = len(home)
     numbers = list(_numbers(home))
     home.insert(int(leaf) + 1, new)
@@ -118,9 +120,10 @@ def _insert(model: nn.Module, name: str, new: nn.Module, *, counted: bool) -> No
             setattr(child.get_submodule(inner), attribute, place)
     if counted:
         _count(model, path, before)
+    return home
 
 
-def _numbers(home: nn.ModuleList | nn.Sequential) -> Iterator[tuple[str, str]]:
+def _numbers(home: _Stack) -> Iterator[tuple[str, str]]:
     """Attributes that hold a block's place among its neighbours: module inside of it, name."""
     for inner, module in home[0].named_modules():
         for attribute, value in vars(module).items():
@@ -149,12 +152,13 @@ def _count(model: nn.Module, path: str, before: int) -> None:
                 setattr(owner, attribute, before + 1)
 
 
-def _compared(deeper: nn.Module, new: nn.Module, reference: Reference) -> list[Check]:
-    """The differences from the original; none where the new block is not called."""
-    called: list[bool] = []
-    handle = new.register_forward_hook(lambda *_: called.append(True))
+def _compared(deeper: nn.Module, home: _Stack, reference: Reference) -> list[Check]:
+    """The differences from the original; none where not all of a stack is called."""
+    called: set[nn.Module] = set()
+    handles = [one.register_forward_hook(lambda one, *_: called.add(one)) for one in home]
     try:
         checks = reference.compare(deeper)
     finally:
-        handle.remove()
-    return checks if called else []
+        for handle in handles:
+            handle.remove()
+    return checks if len(called) == len(set(home)) else []

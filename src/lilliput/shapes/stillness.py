@@ -7,7 +7,7 @@ from torch import fx
 from lilliput.shapes.flow import named_arguments, operator_name
 
 _SUMS = {"add", "add_"}
-_SAME = {"clone", "contiguous", "detach", "dropout", "dropout_", "feature_dropout", "alias"}
+_SAME = {"clone", "contiguous", "detach", "dropout", "dropout_", "feature_dropout", "alias", "to"}
 _ONCE = {"relu", "relu_", "relu6", "relu6_", "hardtanh", "clamp", "clamp_min"}  # f(f(x)) = f(x)
 _NORMS = {"layer_norm", "rms_norm"}
 _SCALED = {"linear", "batch_norm", "instance_norm", "layer_norm", "rms_norm", "group_norm"}
@@ -79,7 +79,9 @@ def _silenced(node: fx.Node, parameters: set[fx.Node]) -> tuple[fx.Node, ...] | 
     if name in _SILENT:
         return _silenced(given[0], parameters)
     if name in ("mul", "mul_", "matmul"):
-        ways = [_silenced(one, parameters) for one in sorted(given, key=lambda n: n not in parameters)]
+        ways = [
+            _silenced(one, parameters) for one in sorted(given, key=lambda n: n not in parameters)
+        ]
         return next((way for way in ways if way is not None), None)
     if name in _SUMS | {"addmm", "cat", "concat"}:
         ways = [_silenced(one, parameters) for one in given]
@@ -89,6 +91,10 @@ def _silenced(node: fx.Node, parameters: set[fx.Node]) -> tuple[fx.Node, ...] | 
 
 
 def _source(node: fx.Node) -> fx.Node:
+    """The value itself, before what leaves it as it is."""
     while node.op == "call_function" and operator_name(node) in _SAME:
-        node = node.all_input_nodes[0]
+        before = node.all_input_nodes[0]
+        if before.meta["val"].dtype != node.meta["val"].dtype:
+            break
+        node = before
     return node
