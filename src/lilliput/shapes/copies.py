@@ -88,7 +88,9 @@ class Copies(Kept):
     def _unmixed(self, axes: list[Axis], places: list[int]) -> list[int]:
         """Axes whose units no operator mixes: what is read of them counts alone."""
         units = self.shape.settled.units
-        mixed = np.concatenate([np.zeros(0, np.int64), *(units(a) for _, a in self.shape.flow.mixers)])
+        mixed = np.concatenate(
+            [np.zeros(0, np.int64), *(units(a) for _, a in self.shape.flow.mixers)]
+        )
         return [place for place in places if not np.isin(units(axes[place]), mixed).any()]
 
     def _share_out(self, tensor: Tensor, axis: Axis, place: int) -> Tensor:

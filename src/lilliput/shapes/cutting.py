@@ -42,7 +42,9 @@ def cut(
             would be left of it, or no smaller model answers as it should.
     """
     kept = Kept(shape, {name: _checked(shape, name, left) for name, left in units.items()})
-    found = first_equal(model, kept, Reference(model, kept, inputs), step=step_name("cutting", units))
+    found = first_equal(
+        model, kept, Reference(model, kept, inputs), step=step_name("cutting", units)
+    )
     mixed = [norm for name in kept.units for norm in shape.widths[name].norms]
     notes = [f"{norm} mixes what was cut with what stays" for norm in dict.fromkeys(mixed)]
     return replace(found, notes=tuple(notes))
@@ -114,4 +116,3 @@ def _checked(shape: Shape, name: str, left: Sequence[int]) -> Any:
     if kept[0] < 0 or kept[-1] >= width.units:
         raise ShapeError(f"{name} has units 0 to {width.units - 1}, got {kept[0]} to {kept[-1]}")
     return kept
-

@@ -49,7 +49,9 @@ def widen(
         ShapeError: The width does not exist (the nearest is named) or is frozen (why), or the
             larger model would answer otherwise (why).
     """
-    copies = Copies(shape, {name: _checked(shape, name, new) for name, new in units.items()}, filling)
+    copies = Copies(
+        shape, {name: _checked(shape, name, new) for name, new in units.items()}, filling
+    )
     step, lost = step_name("widening", units), copies.losses()
     if lost and exact:
         raise ShapeError(
