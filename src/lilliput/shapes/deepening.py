@@ -12,8 +12,8 @@ from lilliput.errors import ShapeError
 from lilliput.model.exporting import FAILURES
 from lilliput.shapes.blocks import Block
 from lilliput.shapes.proof import Check, Reference
-from lilliput.shapes.resize import Kept
 from lilliput.shapes.reshaped import Reshaped
+from lilliput.shapes.resize import Kept
 from lilliput.shapes.stillness import Stillness, scales, stillness
 from lilliput.shapes.widths import Shape
 

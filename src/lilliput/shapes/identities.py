@@ -8,8 +8,8 @@ from torch import nn
 
 from lilliput.errors import ShapeError
 from lilliput.shapes.proof import Reference
-from lilliput.shapes.resize import Kept
 from lilliput.shapes.reshaped import Reshaped
+from lilliput.shapes.resize import Kept
 from lilliput.shapes.widths import Shape
 
 _ONCE = (nn.ReLU, nn.ReLU6)  # f(f(x)) = f(x), as f(I f(x)) has to be

@@ -12,13 +12,14 @@ from torch.nn import functional
 from torch.utils import _pytree as pytree
 
 from lilliput.errors import ShapeError, TaskError
-from lilliput.model.calls import arguments, evaluating
+from lilliput.evaluation import evaluating
+from lilliput.model.calls import arguments
 from lilliput.model.exporting import run_once
 from lilliput.shapes.flow import operator_name
 from lilliput.shapes.graphmodel import replace_weights
 from lilliput.shapes.proof import Reference
-from lilliput.shapes.resize import Kept
 from lilliput.shapes.reshaped import Reshaped
+from lilliput.shapes.resize import Kept
 from lilliput.shapes.widths import Shape
 
 _MOST_EXTRA = 2  # tokens before those of the patches
@@ -41,7 +42,9 @@ class _Table:
         size = (round(self.height * factor), round(self.width * factor))
         larger = functional.interpolate(grid, size=size, mode="bicubic", align_corners=False)
         patches = larger.reshape(value.shape[-1], -1).T.to(value)
-        return torch.cat([rows[: self.extra], patches]).reshape(*value.shape[:-2], -1, rows.shape[1])
+        return torch.cat([rows[: self.extra], patches]).reshape(
+            *value.shape[:-2], -1, rows.shape[1]
+        )
 
 
 def larger_images(model: nn.Module, shape: Shape, *, factor: float, inputs: Any) -> Reshaped:
@@ -59,7 +62,7 @@ def larger_images(model: nn.Module, shape: Shape, *, factor: float, inputs: Any)
     Raises:
         ShapeError: The inputs are no images, or no table explains why larger ones do not run.
     """
-    larger, (height, width) = _enlarged(inputs, factor)
+    larger, (height, width) = enlarged(inputs, factor)
     if _runs(model, larger) is None:
         same = copy.deepcopy(model)
         checks = Reference(model, Kept(shape, {}), inputs).compare(same)
@@ -80,8 +83,16 @@ def larger_images(model: nn.Module, shape: Shape, *, factor: float, inputs: Any)
     raise ShapeError(f"images {factor:g} times as large were refused: {reason}")
 
 
-def _enlarged(inputs: Any, factor: float) -> tuple[Any, tuple[int, int]]:
-    """Larger inputs, and height and width of the old ones."""
+def enlarged(inputs: Any, factor: float) -> tuple[Any, tuple[int, int]]:
+    """Larger images, and height and width of those that were given.
+
+    Args:
+        inputs: A batch whose floating-point tensors of four axes are images.
+        factor: How many times as long their sides will be.
+
+    Raises:
+        ShapeError: There is no image.
+    """
     sizes: list[tuple[int, int]] = []
 
     def enlarge(leaf: Tensor) -> Tensor:
@@ -135,9 +146,7 @@ def _grid(name: str, rows: int, *, height: int, width: int) -> _Table | None:
     return None
 
 
-def _fit(
-    model: nn.Module, tables: list[_Table], *, factor: float, image: tuple[int, int]
-) -> None:
+def _fit(model: nn.Module, tables: list[_Table], *, factor: float, image: tuple[int, int]) -> None:
     """What modules say of the sizes of images and of the numbers of patches."""
     sides = {side: round(side * factor) for side in image}
     counts: dict[int, int] = {}

@@ -16,8 +16,8 @@ from lilliput.shapes.cutting import named_width
 from lilliput.shapes.flow import flat, named_arguments, operator_name
 from lilliput.shapes.graphmodel import replace_weights
 from lilliput.shapes.proof import Reference
-from lilliput.shapes.resize import Kept
 from lilliput.shapes.reshaped import Reshaped
+from lilliput.shapes.resize import Kept
 from lilliput.shapes.widths import Shape, Width
 
 Places = dict[str, int]  # weight -> the axis along which it grows
@@ -74,7 +74,9 @@ def larger_vocabulary(
     size = len(shape.flow.sources[table].axes[0])
     count = rows if isinstance(rows, int) else len(rows)
     wanted = tuple(model.get_parameter(table).shape[1:])
-    if isinstance(rows, Tensor) and (rows.ndim != 2 or tuple(rows.shape[1:]) != wanted or not count):
+    if isinstance(rows, Tensor) and (
+        rows.ndim != 2 or tuple(rows.shape[1:]) != wanted or not count
+    ):
         raise ShapeError(f"rows of {table} are (n, {wanted[0]}), got {tuple(rows.shape)}")
     places = {table: 0}
     for axis in _outputs(shape):
@@ -109,7 +111,9 @@ def classes(shape: Shape, name: str = "") -> Width:
     if len(found) != 1:
         names = ", ".join(width.name for width in found)
         raise ShapeError(
-            f"the model has several outputs of classes: {names}" if found else "no layer makes "
+            f"the model has several outputs of classes: {names}"
+            if found
+            else "no layer makes "
             "the model's output by itself: its results are read inside of the model, or fixed",
             "name one of them" if found else "classes are added to a last layer",
         )

@@ -14,8 +14,9 @@ _SCALED = {"linear", "batch_norm", "instance_norm", "layer_norm", "rms_norm", "g
 _SILENT = {  # zero of zero
     *_SAME,
     *_ONCE,
-    *"view reshape flatten unflatten permute transpose unsqueeze squeeze slice gelu silu tanh".split(),
-    *"avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d pad neg div_ div mean".split(),
+    *("view", "reshape", "flatten", "unflatten", "permute", "transpose", "unsqueeze", "squeeze"),
+    *("slice", "pad", "gelu", "silu", "tanh", "neg", "div", "div_", "mean"),
+    *("avg_pool1d", "avg_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
 }
 
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from lilliput.errors import TaskError
 from lilliput.shapes.proof import Reference
-from lilliput.shapes.resize import Kept
 from lilliput.shapes.reshaped import Reshaped
+from lilliput.shapes.resize import Kept
 from lilliput.shapes.widths import Shape, shape_of
 
 
