@@ -19,7 +19,6 @@ from lilliput.folders import (
     RUNNABLE,
     WEIGHTS,
     file_entry,
-    fresh_folder,
 )
 from lilliput.model.calls import run_with
 from lilliput.model.exporting import FAILURES
@@ -57,7 +56,6 @@ def save_reshaped(
     steps: Sequence[Step],
     folder: Path,
     dynamic: Dynamic | None = None,
-    force: bool = False,
 ) -> Saved:
     """Writes the runnable and the packed file, the weights, the plan and the manifest.
 
@@ -66,37 +64,31 @@ def save_reshaped(
         original: What it was made of.
         inputs: One example batch that the changed model takes.
         steps: What was done.
-        folder: The folder to be.
+        folder: An existing empty folder (see `lilliput.folders.fresh_folder`).
         dynamic: Axes beside the batch that vary, as in `export_original`.
-        force: Replace an output folder of ours.
 
     Raises:
         CaptureError: The changed model cannot be exported, or its file answers otherwise.
         OutputError: The folder may not be written.
     """
     edits = edits_between(original, found.model) if found.how == "class" else None
-    with fresh_folder(folder, force=force) as fresh:
-        exported = export_original(found.model, inputs, fresh / RUNNABLE, dynamic=dynamic)
-        pack(fresh / RUNNABLE, fresh / PACKED)
-        save_weights(found.model.state_dict(), fresh / WEIGHTS)
-        plan = Plan(model_hash=model_hash(original), steps=tuple(steps))
-        (fresh / PLAN).write_text(plan_to_toml(plan), encoding="utf-8")
-        artifact = Artifact(
-            files={n: file_entry(fresh / n) for n in (RUNNABLE, PACKED, WEIGHTS, PLAN)},
-            inputs=exported.inputs,
-            outputs=exported.outputs,
-            edits=edits,
-            plan=plan,
-            versions=versions(),
-        )
-        text = artifact.model_dump_json(indent=2) + "\n"
-        (fresh / MANIFEST).write_text(text, encoding="utf-8")
-        difference = _difference(fresh / RUNNABLE, exported.inputs, original, inputs=inputs)
-    return Saved(
-        artifact,
-        difference=difference,
-        reloads=edits is not None,
+    exported = export_original(found.model, inputs, folder / RUNNABLE, dynamic=dynamic)
+    pack(folder / RUNNABLE, folder / PACKED)
+    save_weights(found.model.state_dict(), folder / WEIGHTS)
+    plan = Plan(model_hash=model_hash(original), steps=tuple(steps))
+    (folder / PLAN).write_text(plan_to_toml(plan), encoding="utf-8")
+    artifact = Artifact(
+        files={name: file_entry(folder / name) for name in (RUNNABLE, PACKED, WEIGHTS, PLAN)},
+        inputs=exported.inputs,
+        outputs=exported.outputs,
+        edits=edits,
+        plan=plan,
+        versions=versions(),
     )
+    text = artifact.model_dump_json(indent=2) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    difference = _difference(folder / RUNNABLE, exported.inputs, original, inputs=inputs)
+    return Saved(artifact, difference=difference, reloads=edits is not None)
 
 
 def _difference(

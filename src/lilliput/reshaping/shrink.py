@@ -54,6 +54,23 @@ def shrunk_to(
     calibration = options.pop("calibration", None)
     batches = None if calibration is None else tuple(calibration)
     steps = shrink_steps(model, inputs, width, depth=depth, choice=choice, **options)
+    return taken(model, inputs, steps=steps, batches=batches)
+
+
+def taken(
+    model: nn.Module, inputs: Any, *, steps: Sequence[Step], batches: Sequence[Any] | None
+) -> Reshaped:
+    """A model after several structural steps, with what was said on the way.
+
+    Args:
+        model: It is left as it was.
+        inputs: One example batch.
+        steps: At least one.
+        batches: Calibration inputs; None for `inputs` alone.
+
+    Raises:
+        PlanError: There is no step.
+    """
     found: Reshaped | None = None
     notes: list[str] = []
     for step in steps:
