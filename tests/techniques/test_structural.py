@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 import torch
-from tests.techniques.shaped import MODELS, Encoder, made
+from tests.techniques.shaped import MODELS, Encoder, made, models_of
 
 from lilliput.batches import flatten_inputs
 from lilliput.errors import PlanError, ShapeError, TaskError
@@ -22,6 +22,23 @@ NARROWING = [kind for kind in KINDS if kind.family == "narrow"]
 every = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 narrowing = pytest.mark.parametrize("kind", NARROWING, ids=lambda kind: kind.name)
 models = pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+pairs = pytest.mark.parametrize(
+    ("kind", "build"),
+    [
+        pytest.param(kind, build, id=f"{kind.name}-{build.__name__}")
+        for kind in KINDS
+        for build in models_of(kind)
+    ],
+)
+MISSPELT = {
+    "narrow": "upp",
+    "shorten": "blocks.11",
+    "replace_activation": "blocks.1.akt",
+    "replace_depthwise": "sten",
+    "replace_key_value_groups": "blocks.11",
+    "replace_norm": "blocks.1.nrom",
+    "replace_stack": "sten",
+}
 
 
 def changed(kind, build, *, where=(), **settings):
@@ -34,8 +51,7 @@ def free(build):
     return [width for width in shape_of(model, inputs).widths.values() if width.free]
 
 
-@every
-@models
+@pairs
 def test_the_model_given_stays_as_it_was_and_the_proof_holds(kind, build):
     model, inputs, batches = made(build)
     before = state_hash(model)
@@ -45,16 +61,14 @@ def test_the_model_given_stays_as_it_was_and_the_proof_holds(kind, build):
     assert found.model.training is model.training
 
 
-@every
-@models
+@pairs
 def test_the_same_weights_twice_and_all_finite(kind, build):
     one, two = changed(kind, build).model, changed(kind, build).model
     assert state_hash(one) == state_hash(two)
     assert all(torch.isfinite(tensor).all() for tensor in one.state_dict().values())
 
 
-@every
-@models
+@pairs
 def test_the_result_is_exported_and_answers_the_same(kind, build, tmp_path):
     _, inputs, _ = made(build)
     model = changed(kind, build).model
@@ -77,13 +91,14 @@ def test_a_plan_brings_it_back(kind):
 
 @every
 def test_what_does_not_exist_is_refused_with_the_nearest(kind):
-    with pytest.raises(ShapeError, match=r"upp.*did you mean "):
-        changed(kind, Encoder, where=("upp",))
+    name = MISSPELT.get(kind.name) or MISSPELT[kind.family]
+    with pytest.raises(ShapeError, match=rf"{name}.*did you mean "):
+        changed(kind, models_of(kind)[0], where=(name,))
 
 
 @every
 def test_calibration_without_examples_is_refused(kind):
-    model, inputs, _ = made(Encoder)
+    model, inputs, _ = made(models_of(kind)[0])
     with pytest.raises(TaskError, match="no calibration examples"):
         kind().change(model, inputs, batches=[])
 
