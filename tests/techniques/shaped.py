@@ -96,6 +96,17 @@ class Vision(nn.Module):
         return self.last(self.norm(x).mean(1))
 
 
+class Reader(nn.Module):
+    """Words, one block and scores for words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.block, self.last = nn.Embedding(20, 16), Block(16, 2), nn.Linear(16, 20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.block(self.words(x)))
+
+
 def spread_out(model: nn.Module, inputs: Tensor) -> nn.Module:
     """A model in evaluation mode whose units differ and whose norms have seen inputs."""
     made = torch.Generator().manual_seed(1)
@@ -118,7 +129,10 @@ def made(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, list[Tensor]]:
         Vision: (3, 12, 12),
     }
     seed = torch.Generator().manual_seed(0)
-    batches = [torch.randn(8, *shapes[kind], generator=seed) for _ in range(8)]
+    if kind is Reader:
+        batches = [torch.randint(0, 20, (8, 6), generator=seed) for _ in range(8)]
+    else:
+        batches = [torch.randn(8, *shapes[kind], generator=seed) for _ in range(8)]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return spread_out(kind(), batches[0]), batches[0][:2], batches
@@ -126,8 +140,11 @@ def made(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, list[Tensor]]:
 
 MODELS = (Convolutional, Encoder, Listener)
 BLOCKS = (Vision,)
+BY_WIDTH = ("grow_classes", "grow_width")
 
 
 def models_of(kind: type) -> tuple[type[nn.Module], ...]:
     """Networks that a technique can change."""
-    return MODELS if kind.family == "narrow" else BLOCKS
+    if kind.name == "grow_vocabulary":
+        return (Reader,)
+    return MODELS if kind.family == "narrow" or kind.name in BY_WIDTH else BLOCKS

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 import torch
-from tests.techniques.shaped import MODELS, Encoder, made, models_of
+from tests.techniques.shaped import MODELS, Encoder, Vision, made, models_of
 
 from lilliput.batches import flatten_inputs
 from lilliput.errors import PlanError, ShapeError, TaskError
@@ -14,7 +14,15 @@ from lilliput.records import Plan, Step
 from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.sessions import default_session
 from lilliput.shapes.widths import shape_of
-from lilliput.techniques import STRUCTURAL, TABLE, QuantizeRound, structural_from_step
+from lilliput.techniques import (
+    STRUCTURAL,
+    TABLE,
+    GrowDepth,
+    GrowResolution,
+    GrowWidth,
+    QuantizeRound,
+    structural_from_step,
+)
 from lilliput.tensor.removal import left
 
 KINDS = [kind for kind in TABLE if kind.family in STRUCTURAL]
@@ -31,6 +39,10 @@ pairs = pytest.mark.parametrize(
     ],
 )
 MISSPELT = {
+    "grow_classes": "lasst",
+    "grow_depth": "blocks.11",
+    "grow_vocabulary": "wordz",
+    "grow_width": "expannd",
     "narrow": "upp",
     "shorten": "blocks.11",
     "replace_activation": "blocks.1.akt",
@@ -89,7 +101,9 @@ def test_a_plan_brings_it_back(kind):
     assert structural_from_step(back) == kind()
 
 
-@every
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if {kind.name, kind.family} & set(MISSPELT)]
+)
 def test_what_does_not_exist_is_refused_with_the_nearest(kind):
     name = MISSPELT.get(kind.name) or MISSPELT[kind.family]
     with pytest.raises(ShapeError, match=rf"{name}.*did you mean "):
@@ -151,3 +165,37 @@ def test_widths_that_are_not_named_keep_their_sizes(kind):
 def test_a_frozen_width_is_refused_with_the_reason(kind):
     with pytest.raises(ShapeError, match="last cannot be narrowed: it is the model's output"):
         changed(kind, Encoder, where=("last",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "size"),
+    [
+        (GrowWidth, {"factor": 1.5, "exact": False}, (1.2, 2.5)),
+        (GrowWidth, {"factor": 2.0}, (2.0, 4.1)),
+        (GrowDepth, {"blocks": 3}, (1.5, 2.0)),
+    ],
+)
+def test_growth_grows_by_what_was_asked(kind, settings, size):
+    model = made(Vision)[0]
+    found = changed(kind, Vision, **settings)
+    count = [sum(one.numel() for one in each.parameters()) for each in (model, found.model)]
+    assert size[0] < count[1] / count[0] < size[1]
+    if kind is GrowWidth:
+        for name, units in found.kept.units.items():
+            before = shape_of(model, made(Vision)[1]).widths[name].units
+            assert len(units) == round(before * settings["factor"])
+    else:
+        assert len(found.model.blocks) == 6
+
+
+def test_widths_that_are_not_named_do_not_grow():
+    model = made(Encoder)[0]
+    found = changed(GrowWidth, Encoder, where=("up",))
+    before, after = model.state_dict(), found.model.state_dict()
+    other = {name for name in before if before[name].shape != after[name].shape}
+    assert other == {"up.weight", "up.bias", "down.weight"}
+
+
+def test_the_resolution_is_that_of_the_whole_model():
+    with pytest.raises(ShapeError, match=r"the whole model's, not that of stem"):
+        changed(GrowResolution, Vision, where=("stem",))

@@ -11,6 +11,7 @@ from lilliput.records import Step
 from lilliput.reshaping.grow import Growth, grown, growth_steps
 from lilliput.reshaping.saving import save_reshaped
 from lilliput.reshaping.shrink import Choice, shrink_steps, taken
+from lilliput.runtime.onnx_export import Dynamic
 from lilliput.runtime.onnx_module import OnnxModule
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.resolution import enlarged
@@ -107,7 +108,7 @@ def _written(
     task: Task, found: Reshaped, output: Output, *, steps: tuple[Step, ...], inputs: Any
 ) -> Written:
     output.progress("export it", 2, 3)
-    dynamic = {place: dims for place, dims in enumerate(task.varying()) if dims}
+    dynamic: Dynamic = {place: dims for place, dims in enumerate(task.varying()) if dims}
     with fresh_folder(output.folder, force=output.force) as folder:
         saved = save_reshaped(
             found, task.model, inputs=inputs, steps=steps, folder=folder, dynamic=dynamic

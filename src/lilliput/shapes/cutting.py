@@ -87,7 +87,7 @@ def first_equal(model: nn.Module, kept: Kept, reference: Reference, *, step: str
     return Reshaped(candidate.train(model.training), "graph", tuple(checks), kept=kept)
 
 
-def step_name(verb: str, units: Mapping[str, Sequence[int]]) -> str:
+def step_name(verb: str, units: Mapping[str, object]) -> str:
     """What is done to which widths, the first three of them."""
     return f"{verb} {', '.join(list(units)[:3])}{', ...' if len(units) > 3 else ''}"
 

@@ -68,14 +68,16 @@ def _layer_before(stack: nn.Sequential, place: int) -> nn.Module | None:
 def _identity(layer: nn.Module) -> nn.Module:
     """A layer from the results of another one to as many, that changes nothing."""
     weight = layer.get_parameter("weight")
-    size, like = len(weight), {"device": weight.device, "dtype": weight.dtype}
+    size = len(weight)
+    like: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if isinstance(layer, nn.Linear):
         new: nn.Module = nn.Linear(size, size, **like)
         nn.init.eye_(new.get_parameter("weight"))
     else:
-        kernel = tuple(k if k % 2 else 1 for k in weight.shape[2:])
+        kernel: Any = tuple(k if k % 2 else 1 for k in weight.shape[2:])
+        padding: Any = tuple(k // 2 for k in kernel)
         kind = next(kind for kind in _CONVOLUTIONS if isinstance(layer, kind))
-        new = kind(size, size, kernel, padding=tuple(k // 2 for k in kernel), **like)
+        new = kind(size, size, kernel, padding=padding, **like)
         nn.init.dirac_(new.get_parameter("weight"))
     with torch.no_grad():
         new.get_parameter("bias").zero_()

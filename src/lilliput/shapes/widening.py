@@ -25,7 +25,7 @@ def widen(
     model: nn.Module,
     shape: Shape,
     *,
-    units: Mapping[str, Sequence[int]],
+    units: Mapping[str, Sequence[int] | Axis],
     inputs: Any,
     filling: Filling = _COPIES,
     exact: bool = True,
@@ -67,7 +67,7 @@ def widen(
     return replace(found, notes=(note, *lost))
 
 
-def keeps_answers(shape: Shape, name: str, units: Sequence[int]) -> bool:
+def keeps_answers(shape: Shape, name: str, units: Sequence[int] | Axis) -> bool:
     """Whether copies of a width's units can do together what one did."""
     return not Copies(shape, {name: np.asarray(units, np.int64)}).losses()
 
@@ -92,7 +92,7 @@ def copied_units(width: int, factor: float, *, seed: int) -> Axis:
     return np.repeat(np.arange(width), times)
 
 
-def _checked(shape: Shape, name: str, new: Sequence[int]) -> Axis:
+def _checked(shape: Shape, name: str, new: Sequence[int] | Axis) -> Axis:
     width = named_width(shape, name)
     units = np.sort(np.asarray(new, dtype=np.int64))
     if width.frozen:
