@@ -14,6 +14,8 @@ class ModuleSpec(Record):
 
     Attributes:
         kind: Qualified name of its class, of torch or of ours.
+        copy_of: Name of a module of the user's class that it is a copy of, whatever its class; then
+            nothing else is said here.
         attributes: Its plain attributes.
         parameters: Names of its parameters; their shapes come with the weights.
         buffers: Names of its buffers that are saved.
@@ -21,6 +23,7 @@ class ModuleSpec(Record):
     """
 
     kind: str
+    copy_of: str = ""
     attributes: dict[str, Value] = Field(default_factory=dict)
     parameters: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()
@@ -31,7 +34,8 @@ class Edits(Record):
     """Changes of an instance of the user's class; new shapes of weights come with the weights.
 
     Attributes:
-        attributes: Module -> attribute -> its value: ``num_heads``, ``groups``, ``in_features``.
+        attributes: Module -> attribute -> its value: ``num_heads``, ``groups``, ``in_features``;
+            ``config.num_layers`` for one of its configuration.
         modules: Modules in the place of others, or beside them.
         removed: Modules that are gone.
     """

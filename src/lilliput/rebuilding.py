@@ -1,5 +1,6 @@
 """An instance of a user's class takes another shape, and what that takes."""
 
+import copy
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -11,6 +12,7 @@ from lilliput.edits import Edits, ModuleSpec, Value
 from lilliput.errors import CheckpointError
 
 TRUSTED = ("torch.nn.", "lilliput.")
+CONFIGURATION = "config"  # of Hugging Face's modules: an object whose plain attributes count too
 
 
 def edits_between(before: nn.Module, after: nn.Module) -> Edits | None:
@@ -23,14 +25,17 @@ def edits_between(before: nn.Module, after: nn.Module) -> Edits | None:
     old, new = _modules(before), _modules(after)
     built = _outermost(name for name in new if type(new[name]) is not type(old.get(name)))
     gone = _outermost(name for name in old if name not in new and not _inside(name, built))
-    common = [name for name in new if name in old and not _inside(name, built)]
-    attributes = {name: _changed(old[name], new[name]) for name in common}
-    specs = {name: _spec(new[name]) for name in built}
+    specs = {name: _spec(new[name], old) for name in built}
     if "" in built or any(spec is None for spec in specs.values()):
         return None
+    found = {name: spec for name, spec in specs.items() if spec is not None}
+    twins = {name: name for name in new if name in old and not _inside(name, built)}
+    for name, spec in found.items():
+        twins |= _twins(spec, name, new)
+    attributes = {name: _changed(old[twin], new[name]) for name, twin in twins.items()}
     return Edits(
-        attributes={name: found for name, found in attributes.items() if found},
-        modules={name: spec for name, spec in specs.items() if spec is not None},
+        attributes={name: changes for name, changes in attributes.items() if changes},
+        modules=found,
         removed=tuple(gone),
     )
 
@@ -46,17 +51,20 @@ def apply_edits(model: nn.Module, edits: Edits, *, state: dict[str, Tensor]) -> 
     Raises:
         CheckpointError: The instance has no such module, or a class is neither torch's nor ours.
     """
+    before = _modules(model)
     for name in edits.removed:
         owner, _, leaf = name.rpartition(".")
         delattr(_found(model, owner), leaf)
     for name, spec in edits.modules.items():
         owner, _, leaf = name.rpartition(".")
-        setattr(_found(model, owner), leaf, _build(spec, f"{name}.", state))
+        setattr(_found(model, owner), leaf, _build(spec, f"{name}.", state, before))
     for name, changes in edits.attributes.items():
         module = _found(model, name)
         for attribute, value in changes.items():
-            tuples = isinstance(value, list) and isinstance(getattr(module, attribute, ()), tuple)
-            setattr(module, attribute, tuple(value) if tuples else value)  # type: ignore[arg-type]
+            part, _, leaf = attribute.rpartition(".")
+            holder = getattr(module, part) if part == CONFIGURATION else module
+            tuples = isinstance(value, list) and isinstance(getattr(holder, leaf, ()), tuple)
+            setattr(holder, leaf, tuple(value) if tuples else value)  # type: ignore[arg-type]
     _make_room(model, state)
 
 
@@ -93,8 +101,18 @@ def _inside(name: str, outer: list[str]) -> bool:
 
 
 def _changed(before: nn.Module, after: nn.Module) -> dict[str, Value]:
-    old, new = _plain(before), _plain(after)
+    old, new = _told(before), _told(after)
     return {name: value for name, value in new.items() if name not in old or old[name] != value}
+
+
+def _told(module: nn.Module) -> dict[str, Value]:
+    """Plain attributes of a module and of its configuration."""
+    configuration = vars(module).get(CONFIGURATION)
+    held = getattr(configuration, "__dict__", {})
+    inner = {name: _as_value(value) for name, value in held.items()}
+    return _plain(module) | {
+        f"{CONFIGURATION}.{name}": value[0] for name, value in inner.items() if value is not None
+    }
 
 
 def _plain(module: nn.Module) -> dict[str, Value]:
@@ -116,11 +134,14 @@ def _as_value(value: Any) -> tuple[Value] | None:
     return None
 
 
-def _spec(module: nn.Module) -> ModuleSpec | None:
+def _spec(module: nn.Module, old: dict[str, nn.Module]) -> ModuleSpec | None:
+    """How to build a module, or of which old one it is a copy; None where it is neither."""
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
-    children = {name: _spec(child) for name, child in module.named_children()}
+    children = {name: _spec(child, old) for name, child in module.named_children()}
     if not kind.startswith(TRUSTED) or any(child is None for child in children.values()):
-        return None
+        structure = _structure(module)
+        twin = next((name for name in old if _structure(old[name]) == structure), None)
+        return None if twin is None else ModuleSpec(kind=kind, copy_of=twin)
     kept = set(module.state_dict())
     return ModuleSpec(
         kind=kind,
@@ -131,7 +152,28 @@ def _spec(module: nn.Module) -> ModuleSpec | None:
     )
 
 
-def _build(spec: ModuleSpec, prefix: str, state: dict[str, Tensor]) -> nn.Module:
+def _structure(module: nn.Module) -> list[tuple[str, type]]:
+    return [(name, type(inner)) for name, inner in module.named_modules()]
+
+
+def _twins(spec: ModuleSpec, path: str, new: dict[str, nn.Module]) -> dict[str, str]:
+    """Modules inside of copies -> what they are copies of."""
+    if spec.copy_of:
+        inner = [name.removeprefix(path) for name in new if _inside(name, [path])]
+        return {path + name: spec.copy_of + name for name in inner}
+    found: dict[str, str] = {}
+    for leaf, child in spec.modules.items():
+        found |= _twins(child, f"{path}.{leaf}", new)
+    return found
+
+
+def _build(
+    spec: ModuleSpec, prefix: str, state: dict[str, Tensor], before: dict[str, nn.Module]
+) -> nn.Module:
+    if spec.copy_of:
+        if spec.copy_of not in before:
+            raise CheckpointError(f"the model has no module {spec.copy_of}")
+        return copy.deepcopy(before[spec.copy_of])
     if not spec.kind.startswith(TRUSTED):
         raise CheckpointError(f"{spec.kind} is neither a module of torch nor one of ours")
     home, _, name = spec.kind.rpartition(".")
@@ -150,7 +192,7 @@ def _build(spec: ModuleSpec, prefix: str, state: dict[str, Tensor]) -> nn.Module
     for leaf in spec.buffers:
         module.register_buffer(leaf, torch.empty_like(state[f"{prefix}{leaf}"]))
     for leaf, child in spec.modules.items():
-        module.add_module(leaf, _build(child, f"{prefix}{leaf}.", state))
+        module.add_module(leaf, _build(child, f"{prefix}{leaf}.", state, before))
     return module
 
 

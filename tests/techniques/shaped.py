@@ -59,6 +59,54 @@ class Listener(nn.Module):
         return self.last(self.lstm(seen)[0][:, -1])
 
 
+class Block(nn.Module):
+    """Attention and a feed-forward part, each behind a norm and beside a residual."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.norm, self.after = heads, nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.out, self.act = nn.Linear(width, width), nn.GELU()
+        self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.norm(x)
+        heads = [
+            part(seen).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
+        ]
+        mixed = nn.functional.scaled_dot_product_attention(*heads)
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        return x + self.down(self.act(self.up(self.after(x))))
+
+
+class Vision(nn.Module):
+    """Convolutions of 5 and 3, their positions as tokens, then three blocks of one structure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.second = nn.Conv2d(3, 16, 5, padding=2), nn.Conv2d(16, 32, 3, stride=3)
+        self.blocks = nn.ModuleList(Block(32, 4) for _ in range(3))
+        self.norm, self.last = nn.LayerNorm(32), nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(self.stem(x).relu()).flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            x = block(x)
+        return self.last(self.norm(x).mean(1))
+
+
+class Reader(nn.Module):
+    """Words, one block and scores for words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.block, self.last = nn.Embedding(20, 16), Block(16, 2), nn.Linear(16, 20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.block(self.words(x)))
+
+
 def spread_out(model: nn.Module, inputs: Tensor) -> nn.Module:
     """A model in evaluation mode whose units differ and whose norms have seen inputs."""
     made = torch.Generator().manual_seed(1)
@@ -74,12 +122,29 @@ def spread_out(model: nn.Module, inputs: Tensor) -> nn.Module:
 
 def made(kind: type[nn.Module]) -> tuple[nn.Module, Tensor, list[Tensor]]:
     """A model, one example batch and calibration batches, the same each time."""
-    shapes = {Convolutional: (3, 12, 12), Encoder: (6, 12), Listener: (4, 10)}
+    shapes = {
+        Convolutional: (3, 12, 12),
+        Encoder: (6, 12),
+        Listener: (4, 10),
+        Vision: (3, 12, 12),
+    }
     seed = torch.Generator().manual_seed(0)
-    batches = [torch.randn(8, *shapes[kind], generator=seed) for _ in range(8)]
+    if kind is Reader:
+        batches = [torch.randint(0, 20, (8, 6), generator=seed) for _ in range(8)]
+    else:
+        batches = [torch.randn(8, *shapes[kind], generator=seed) for _ in range(8)]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return spread_out(kind(), batches[0]), batches[0][:2], batches
 
 
 MODELS = (Convolutional, Encoder, Listener)
+BLOCKS = (Vision,)
+BY_WIDTH = ("grow_classes", "grow_width")
+
+
+def models_of(kind: type) -> tuple[type[nn.Module], ...]:
+    """Networks that a technique can change."""
+    if kind.name == "grow_vocabulary":
+        return (Reader,)
+    return MODELS if kind.family == "narrow" or kind.name in BY_WIDTH else BLOCKS

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 import torch
-from tests.techniques.shaped import MODELS, Encoder, made
+from tests.techniques.shaped import MODELS, Encoder, Vision, made, models_of
 
 from lilliput.batches import flatten_inputs
 from lilliput.errors import PlanError, ShapeError, TaskError
@@ -14,7 +14,15 @@ from lilliput.records import Plan, Step
 from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.sessions import default_session
 from lilliput.shapes.widths import shape_of
-from lilliput.techniques import STRUCTURAL, TABLE, QuantizeRound, structural_from_step
+from lilliput.techniques import (
+    STRUCTURAL,
+    TABLE,
+    GrowDepth,
+    GrowResolution,
+    GrowWidth,
+    QuantizeRound,
+    structural_from_step,
+)
 from lilliput.tensor.removal import left
 
 KINDS = [kind for kind in TABLE if kind.family in STRUCTURAL]
@@ -22,6 +30,27 @@ NARROWING = [kind for kind in KINDS if kind.family == "narrow"]
 every = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 narrowing = pytest.mark.parametrize("kind", NARROWING, ids=lambda kind: kind.name)
 models = pytest.mark.parametrize("build", MODELS, ids=lambda build: build.__name__)
+pairs = pytest.mark.parametrize(
+    ("kind", "build"),
+    [
+        pytest.param(kind, build, id=f"{kind.name}-{build.__name__}")
+        for kind in KINDS
+        for build in models_of(kind)
+    ],
+)
+MISSPELT = {
+    "grow_classes": "lasst",
+    "grow_depth": "blocks.11",
+    "grow_vocabulary": "wordz",
+    "grow_width": "expannd",
+    "narrow": "upp",
+    "shorten": "blocks.11",
+    "replace_activation": "blocks.1.akt",
+    "replace_depthwise": "sten",
+    "replace_key_value_groups": "blocks.11",
+    "replace_norm": "blocks.1.nrom",
+    "replace_stack": "sten",
+}
 
 
 def changed(kind, build, *, where=(), **settings):
@@ -34,8 +63,7 @@ def free(build):
     return [width for width in shape_of(model, inputs).widths.values() if width.free]
 
 
-@every
-@models
+@pairs
 def test_the_model_given_stays_as_it_was_and_the_proof_holds(kind, build):
     model, inputs, batches = made(build)
     before = state_hash(model)
@@ -45,16 +73,14 @@ def test_the_model_given_stays_as_it_was_and_the_proof_holds(kind, build):
     assert found.model.training is model.training
 
 
-@every
-@models
+@pairs
 def test_the_same_weights_twice_and_all_finite(kind, build):
     one, two = changed(kind, build).model, changed(kind, build).model
     assert state_hash(one) == state_hash(two)
     assert all(torch.isfinite(tensor).all() for tensor in one.state_dict().values())
 
 
-@every
-@models
+@pairs
 def test_the_result_is_exported_and_answers_the_same(kind, build, tmp_path):
     _, inputs, _ = made(build)
     model = changed(kind, build).model
@@ -75,15 +101,18 @@ def test_a_plan_brings_it_back(kind):
     assert structural_from_step(back) == kind()
 
 
-@every
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if {kind.name, kind.family} & set(MISSPELT)]
+)
 def test_what_does_not_exist_is_refused_with_the_nearest(kind):
-    with pytest.raises(ShapeError, match=r"upp.*did you mean "):
-        changed(kind, Encoder, where=("upp",))
+    name = MISSPELT.get(kind.name) or MISSPELT[kind.family]
+    with pytest.raises(ShapeError, match=rf"{name}.*did you mean "):
+        changed(kind, models_of(kind)[0], where=(name,))
 
 
 @every
 def test_calibration_without_examples_is_refused(kind):
-    model, inputs, _ = made(Encoder)
+    model, inputs, _ = made(models_of(kind)[0])
     with pytest.raises(TaskError, match="no calibration examples"):
         kind().change(model, inputs, batches=[])
 
@@ -136,3 +165,37 @@ def test_widths_that_are_not_named_keep_their_sizes(kind):
 def test_a_frozen_width_is_refused_with_the_reason(kind):
     with pytest.raises(ShapeError, match="last cannot be narrowed: it is the model's output"):
         changed(kind, Encoder, where=("last",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "size"),
+    [
+        (GrowWidth, {"factor": 1.5, "exact": False}, (1.2, 2.5)),
+        (GrowWidth, {"factor": 2.0}, (2.0, 4.1)),
+        (GrowDepth, {"blocks": 3}, (1.5, 2.0)),
+    ],
+)
+def test_growth_grows_by_what_was_asked(kind, settings, size):
+    model = made(Vision)[0]
+    found = changed(kind, Vision, **settings)
+    count = [sum(one.numel() for one in each.parameters()) for each in (model, found.model)]
+    assert size[0] < count[1] / count[0] < size[1]
+    if kind is GrowWidth:
+        for name, units in found.kept.units.items():
+            before = shape_of(model, made(Vision)[1]).widths[name].units
+            assert len(units) == round(before * settings["factor"])
+    else:
+        assert len(found.model.blocks) == 6
+
+
+def test_widths_that_are_not_named_do_not_grow():
+    model = made(Encoder)[0]
+    found = changed(GrowWidth, Encoder, where=("up",))
+    before, after = model.state_dict(), found.model.state_dict()
+    other = {name for name in before if before[name].shape != after[name].shape}
+    assert other == {"up.weight", "up.bias", "down.weight"}
+
+
+def test_the_resolution_is_that_of_the_whole_model():
+    with pytest.raises(ShapeError, match=r"the whole model's, not that of stem"):
+        changed(GrowResolution, Vision, where=("stem",))

@@ -92,7 +92,9 @@ class _Walk:
                 axis = _WRITERS[name] if len(weight.meta["val"].shape) > 1 else 0
                 self._write(node, weight, axis)
             return []
-        self._stop(f"{name or 'the input'} in {module_of(node) or 'the model'} writes to what it norms")
+        self._stop(
+            f"{name or 'the input'} in {module_of(node) or 'the model'} writes to what it norms"
+        )
         return []
 
     def _after(self, node: fx.Node) -> list[fx.Node]:

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from lilliput.model.exporting import FAILURES
 from lilliput.model.hashes import model_hash, values_hash
 from lilliput.shapes.graphmodel import graph_model
 from lilliput.shapes.ownclass import own_classes
-from lilliput.shapes.proof import Check, Reference
+from lilliput.shapes.proof import Reference
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.resize import Kept
 from lilliput.shapes.widths import Shape, Width
@@ -44,7 +45,26 @@ def cut(
     """
     _check_unchanged(model, shape)
     kept = Kept(shape, {name: _checked(shape, name, left) for name, left in units.items()})
-    reference = Reference(model, kept, inputs)
+    found = first_equal(
+        model, kept, Reference(model, kept, inputs), step=step_name("cutting", units)
+    )
+    mixed = [norm for name in kept.units for norm in shape.widths[name].norms]
+    notes = [f"{norm} mixes what was cut with what stays" for norm in dict.fromkeys(mixed)]
+    return replace(found, notes=tuple(notes))
+
+
+def first_equal(model: nn.Module, kept: Kept, reference: Reference, *, step: str) -> Reshaped:
+    """A model over other weights that answers as it should: the user's class, else its graph.
+
+    Args:
+        model: The original.
+        kept: Which units stay or are copied.
+        reference: What it should answer.
+        step: What is done, for the refusal.
+
+    Raises:
+        ShapeError: None does.
+    """
     refused = []
     for candidate in own_classes(model, kept):
         try:
@@ -53,19 +73,26 @@ def cut(
             refused.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
             continue
         if all(check.equal for check in checks):
-            return _cut(candidate, "class", kept, checks)
+            return Reshaped(candidate, "class", tuple(checks), kept=kept)
         refused.append(f"other answers, by {max(check.difference for check in checks):.1e}")
     try:
-        candidate = graph_model(shape.captured.graph, kept)
+        candidate = graph_model(kept.shape.captured.graph, kept)
         checks = reference.compare(candidate)
     except (*FAILURES, LilliputError) as error:
-        raise ShapeError(_refusal(units, [*refused, str(error)])) from error
+        reasons = "; ".join(dict.fromkeys([*refused, str(error)]))
+        raise ShapeError(f"{step} was refused: {reasons}") from error
     if not all(check.equal for check in checks):
         worst = max(check.difference for check in checks)
-        raise ShapeError(
-            _refusal(units, [*refused, f"the graph answers otherwise, by {worst:.1e}"])
+        reasons = "; ".join(
+            dict.fromkeys([*refused, f"the graph answers otherwise, by {worst:.1e}"])
         )
-    return _cut(candidate.train(model.training), "graph", kept, checks)
+        raise ShapeError(f"{step} was refused: {reasons}")
+    return Reshaped(candidate.train(model.training), "graph", tuple(checks), kept=kept)
+
+
+def step_name(verb: str, units: Mapping[str, object]) -> str:
+    """What is done to which widths, the first three of them."""
+    return f"{verb} {', '.join(list(units)[:3])}{', ...' if len(units) > 3 else ''}"
 
 
 def named_width(shape: Shape, name: str) -> Width:
@@ -110,14 +137,3 @@ def _checked(shape: Shape, name: str, left: Sequence[int]) -> Any:
     if kept[0] < 0 or kept[-1] >= width.units:
         raise ShapeError(f"{name} has units 0 to {width.units - 1}, got {kept[0]} to {kept[-1]}")
     return kept
-
-
-def _cut(model: nn.Module, how: Any, kept: Kept, checks: list[Check]) -> Reshaped:
-    mixed = [norm for name in kept.units for norm in kept.shape.widths[name].norms]
-    notes = [f"{norm} mixes what was cut with what stays" for norm in dict.fromkeys(mixed)]
-    return Reshaped(model, how, tuple(checks), tuple(notes), kept)
-
-
-def _refusal(units: Mapping[str, Sequence[int]], reasons: list[str]) -> str:
-    names = ", ".join(list(units)[:3]) + (", ..." if len(units) > 3 else "")
-    return f"cutting {names} was refused: {'; '.join(dict.fromkeys(reasons))}"

@@ -135,7 +135,7 @@ def _all_sizes(kept: Kept) -> Numbers:
         if node.op != "call_function":
             continue
         for axis in flat(kept.shape.flow.axes[node]):
-            if not kept.mask(axis).all():
+            if not kept.same(axis):
                 name = owner(node)
                 while True:
                     found.setdefault(name, {})[len(axis)] = kept.size(axis)

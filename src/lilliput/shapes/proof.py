@@ -1,5 +1,6 @@
 """The proof of a cut: what is left answers as the original that is deaf to what went."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -53,12 +54,27 @@ class Reference:
         self._mixers = frozenset(node.name for node in touched)
         self.answers = [(one, self._answer(one)) for one in _sizes(kept, inputs, self._runs)]
 
-    def compare(self, smaller: nn.Module) -> list[Check]:
-        """The differences of a cut model, one per size of the inputs."""
-        return [
-            Check(_shapes(inputs), _difference(_called(smaller, inputs), wanted))
-            for inputs, wanted in self.answers
-        ]
+    def compare(self, changed: nn.Module, *, longer: bool = False) -> list[Check]:
+        """The differences of a changed model, one per size of the inputs.
+
+        Args:
+            changed: The model.
+            longer: Its outputs may be longer at their ends: what the original has too counts.
+        """
+        checks = []
+        for inputs, wanted in self.answers:
+            found = _called(changed, inputs)
+            if longer:
+                pairs = zip(found, wanted, strict=True)
+                found = [one[tuple(map(slice, other.shape))] for one, other in pairs]
+            checks.append(Check(_shapes(inputs), _difference(found, wanted)))
+        return checks
+
+    def answered_by(self, model: nn.Module) -> "Reference":
+        """The same inputs with the answers of another model."""
+        other = copy.copy(self)
+        other.answers = [(inputs, _called(model, inputs)) for inputs, _ in self.answers]
+        return other
 
     def _runs(self, inputs: Any) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""What a cut leaves: kept positions of axes, smaller weights, and operators that say sizes."""
+"""What a change of widths leaves: positions of axes, weights, and operators that say sizes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,42 +20,68 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Kept:
-    """Which units stay.
+    """Which units stay, and how often.
 
     Attributes:
         shape: The model.
-        units: Name of a width -> (kept,) numbers of the units that stay, ascending.
+        units: Name of a width -> (new units,) numbers of the units that stay, ascending; a unit
+            that is named several times is copied.
     """
 
     shape: Shape
     units: Mapping[str, Axis]
 
     def __post_init__(self) -> None:
-        removed = [np.delete(self.shape.units[name], kept) for name, kept in self.units.items()]
-        gone = np.concatenate([np.zeros(0, np.int64), *removed])
-        object.__setattr__(self, "_gone", gone)
+        times = np.ones(int(self.shape.settled.unit.max(initial=0)) + 1, dtype=np.int64)
+        for name, kept in self.units.items():
+            members = self.shape.units[name]
+            times[members] = np.bincount(np.asarray(kept, np.int64), minlength=len(members))
+        object.__setattr__(self, "_times", times)
+
+    def times(self, axis: Axis) -> Axis:
+        """(n,) how often each position of an axis will be there; 1 where nothing changes."""
+        units = self.shape.settled.units(axis)
+        times: Axis = vars(self)["_times"]
+        return np.where(units >= 0, times[np.maximum(units, 0)], 1)
 
     def mask(self, axis: Axis) -> Mask:
         """(n,) which positions of an axis stay."""
-        gone: Axis = vars(self)["_gone"]
-        return ~np.isin(self.shape.settled.units(axis), gone)
+        return self.times(axis) > 0
+
+    def same(self, axis: Axis) -> bool:
+        """Whether an axis stays as it is."""
+        return bool((self.times(axis) == 1).all())
+
+    def origins(self, axis: Axis) -> Axis:
+        """(new positions,) which old position of an axis each new one is.
+
+        Copies follow what they copy: all neighbours that belong to one unit, once more as a whole,
+        so that a channel's pixels and a head's entries stay together.
+        """
+        times, units = self.times(axis), self.shape.settled.units(axis)
+        places = np.arange(len(axis), dtype=np.int64)
+        if times.max(initial=0) <= 1:
+            return places[times > 0]
+        starts = np.flatnonzero((np.diff(units, prepend=-2) != 0) | (units < 0))
+        runs = np.split(places, starts[1:])
+        return np.concatenate([np.tile(run, times[run[0]]) for run in runs])
 
     def places(self, axis: Axis) -> Tensor:
-        """(kept,) indices of the positions that stay."""
-        return torch.from_numpy(np.flatnonzero(self.mask(axis)))
+        """The same as indices for torch."""
+        return torch.from_numpy(self.origins(axis))
 
     def size(self, axis: Axis) -> int:
-        """How many positions stay."""
-        return int(self.mask(axis).sum())
+        """How many positions there will be."""
+        return int(self.times(axis).sum())
 
     def touches(self, axes: Axes) -> bool:
-        """Whether anything along these axes goes."""
-        return any(not self.mask(axis).all() for axis in axes)
+        """Whether anything along these axes changes."""
+        return any(not self.same(axis) for axis in axes)
 
     def cut(self, tensor: Tensor, axes: Axes) -> Tensor:
-        """A tensor without the positions that go; the tensor itself where nothing goes."""
+        """A tensor over the new positions; the tensor itself where nothing changes."""
         for place, axis in enumerate(axes):
-            if not self.mask(axis).all():
+            if not self.same(axis):
                 tensor = tensor.index_select(place, self.places(axis))
         return tensor
 
@@ -70,7 +96,7 @@ class Kept:
         return tensor
 
     def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The parameters and buffers that become smaller, by name."""
+        """The parameters and buffers of another size, by name."""
         return {
             name: self.cut(state[name].detach(), source.axes).clone()
             for name, source in self.shape.flow.sources.items()
@@ -96,7 +122,7 @@ class Kept:
 
 
 def smaller_call(kept: Kept, node: fx.Node) -> tuple[Any, dict[str, Any]] | None:
-    """The operator and arguments of a node once positions went; None where they stay the same.
+    """The operator and arguments of a node over the new positions; None where they stay the same.
 
     Raises:
         ShapeError: Its sizes cannot be written.
@@ -122,7 +148,7 @@ def _sizes(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict
         first = int(values["dim"]) % (len(axes) - len(given) + 1)
         axes = axes[first : first + len(given)]
     for place, axis in enumerate(axes):
-        if given[place] == -1 or kept.mask(axis).all():
+        if given[place] == -1 or kept.same(axis):
             continue
         whole = isinstance(given[place], int)
         if not whole and -1 in given:
@@ -135,7 +161,7 @@ def _parts(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict
     """Parts of an axis, by their sizes."""
     results = kept.shape.flow.axes[node]
     place = int(values["dim"])
-    if kept.mask(flat(kept.shape.flow.axes[values["self"]])[place]).all():
+    if kept.same(flat(kept.shape.flow.axes[values["self"]])[place]):
         return node.target, values
     sizes = [kept.size(part[place]) for part in results if isinstance(part, list)]
     target = torch.ops.aten.split_with_sizes.default
@@ -145,9 +171,9 @@ def _parts(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict
 def _stretch(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A stretch of an axis whose bounds move with what goes before them."""
     axis = flat(kept.shape.flow.axes[values["self"]])[int(values["dim"])]
-    if kept.mask(axis).all():
+    if kept.same(axis):
         return node.target, values
-    before = np.concatenate([[0], np.cumsum(kept.mask(axis))])
+    before = np.concatenate([[0], np.cumsum(kept.times(axis))])
     size = len(axis)
     low = _bound(values.get("start"), 0, size)
     if operator_name(node) == "narrow":
@@ -210,7 +236,7 @@ def _pad(kept: Kept, node: fx.Node, values: dict[str, Any]) -> tuple[Any, dict[s
     for place in range(0, len(amounts), 2):
         axis = axes[-1 - place // 2]
         low, high = amounts[place], amounts[place + 1]
-        if not kept.mask(axis).all():
+        if not kept.same(axis):
             amounts[place] = kept.size(axis[:low])
             amounts[place + 1] = kept.size(axis[len(axis) - high :])
     return node.target, values | {"pad": amounts}

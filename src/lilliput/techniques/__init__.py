@@ -15,6 +15,11 @@ from lilliput.techniques.factorize_svd import FactorizeSvd
 from lilliput.techniques.factorize_tucker import FactorizeTucker
 from lilliput.techniques.factorize_whitened import FactorizeWhitened
 from lilliput.techniques.fields import STRUCTURAL, Family, Fields
+from lilliput.techniques.grow_classes import GrowClasses
+from lilliput.techniques.grow_depth import GrowDepth
+from lilliput.techniques.grow_resolution import GrowResolution
+from lilliput.techniques.grow_vocabulary import GrowVocabulary
+from lilliput.techniques.grow_width import GrowWidth
 from lilliput.techniques.narrow_magnitude import NarrowMagnitude
 from lilliput.techniques.on_factors import on_factors
 from lilliput.techniques.prune_damage import PruneDamage
@@ -50,6 +55,11 @@ TABLE: tuple[type[Fields], ...] = (
     FactorizeSvd,
     FactorizeTucker,
     FactorizeWhitened,
+    GrowClasses,
+    GrowDepth,
+    GrowResolution,
+    GrowVocabulary,
+    GrowWidth,
     NarrowMagnitude,
     PruneDamage,
     PruneMagnitude,
@@ -88,6 +98,11 @@ __all__ = [
     "FactorizeWhitened",
     "Family",
     "Fields",
+    "GrowClasses",
+    "GrowDepth",
+    "GrowResolution",
+    "GrowVocabulary",
+    "GrowWidth",
     "NarrowMagnitude",
     "Option",
     "PruneDamage",

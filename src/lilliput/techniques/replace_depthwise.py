@@ -28,7 +28,9 @@ class ReplaceDepthwise(Fields):
 
     name: ClassVar[str] = "replace_depthwise"
     family: ClassVar[Family] = "replace"
-    source: ClassVar[str] = "Guo et al. 2018, arXiv 1808.06866; Howard et al. 2017, arXiv 1704.04861"
+    source: ClassVar[str] = (
+        "Guo et al. 2018, arXiv 1808.06866; Howard et al. 2017, arXiv 1704.04861"
+    )
     summary: ClassVar[str] = "replace convolutions by depthwise separable ones"
 
     rank: int = Field(1, ge=1, le=64, json_schema_extra={"unit": "kernels per channel"})

@@ -91,9 +91,7 @@ def _contract(step: Step, one: Axis, other: Axis, *, weights: tuple[str, str]) -
         step.mix(step.tie(one, other))
         return
     step.tie(one, other)
-    for axis, ours in zip((one, other), of_weights, strict=True):
-        if ours:
-            step.flow.readers.append(axis)
+    step.flow.readers.append(one if of_weights[0] else other)  # of two weights one is enough
 
 
 def _left(step: Step) -> str:
@@ -192,7 +190,7 @@ def _letter(step: Step, found: list[tuple[object, Axis]], *, summed: bool) -> Ax
     if not summed:
         step.flow.makers.extend(ours)
     elif ours and len(found) > 1:
-        step.flow.readers.extend(ours)
+        step.flow.readers.append(ours[0])
     else:
         step.mix(axis)
     return axis
