@@ -1,20 +1,21 @@
 """What techniques that narrow share: their fields, the widths they work on, and the cut."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from lilliput.errors import ShapeError, TaskError
 from lilliput.shapes.cutting import cut, named_width
+from lilliput.shapes.refitting import refit, write
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.widths import Shape, Width, shape_of
 from lilliput.tensor.removal import kept_units
 
 Scope = Literal["uniform", "global"]
+Refit = Literal["least_squares", "none"]
 REMOVE = Field(0.5, gt=0, lt=1, json_schema_extra={"unit": "share of units removed"})
 MULTIPLE = Field(8, ge=1, le=64, json_schema_extra={"unit": "units"})
 _UNROUNDED = ("heads", "key-value groups")
@@ -36,6 +37,11 @@ class Narrows(Protocol):
     @property
     def multiple(self) -> int:
         """What is left of a width is a multiple of it."""
+        ...
+
+    @property
+    def refit(self) -> Refit:
+        """Whether what reads the widths is fitted anew."""
         ...
 
 
@@ -122,5 +128,16 @@ def narrowed(technique: Narrows, subject: Subject, *, scores: Mapping[str, Tenso
     )
     names = [width.name for width in subject.widths]
     units = {name: left.tolist() for name, left in zip(names, kept, strict=True)}
-    with torch.no_grad():
-        return cut(subject.model, subject.shape, units=units, inputs=subject.inputs)
+    found = cut(subject.model, subject.shape, units=units, inputs=subject.inputs)
+    return found if technique.refit == "none" else _refitted(subject, found)
+
+
+def _refitted(subject: Subject, found: Reshaped) -> Reshaped:
+    if found.kept is None:
+        return found
+    fitted = refit(subject.model, found.kept, subject.batches)
+    write(fitted, found.kept, found.model)
+    notes = [*found.notes, *fitted.notes]
+    if fitted.fitted:
+        notes.append(f"fitted anew after the proof: {', '.join(fitted.fitted)}")
+    return replace(found, notes=tuple(notes))
