@@ -15,7 +15,9 @@ from lilliput.techniques.factorize_svd import FactorizeSvd
 from lilliput.techniques.factorize_tucker import FactorizeTucker
 from lilliput.techniques.factorize_whitened import FactorizeWhitened
 from lilliput.techniques.fields import STRUCTURAL, Family, Fields
+from lilliput.techniques.narrow_activation import NarrowActivation
 from lilliput.techniques.narrow_magnitude import NarrowMagnitude
+from lilliput.techniques.narrow_second_order import NarrowSecondOrder
 from lilliput.techniques.on_factors import on_factors
 from lilliput.techniques.prune_damage import PruneDamage
 from lilliput.techniques.prune_magnitude import PruneMagnitude
@@ -43,7 +45,9 @@ TABLE: tuple[type[Fields], ...] = (
     FactorizeSvd,
     FactorizeTucker,
     FactorizeWhitened,
+    NarrowActivation,
     NarrowMagnitude,
+    NarrowSecondOrder,
     PruneDamage,
     PruneMagnitude,
     PruneSensitivity,
@@ -74,7 +78,9 @@ __all__ = [
     "FactorizeWhitened",
     "Family",
     "Fields",
+    "NarrowActivation",
     "NarrowMagnitude",
+    "NarrowSecondOrder",
     "Option",
     "PruneDamage",
     "PruneMagnitude",

@@ -1,14 +1,18 @@
 """What techniques that narrow share: their fields, the widths they work on, and the cut."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol, Self
 
 from pydantic import Field
 from torch import Tensor, nn
 
+from lilliput.batches import flatten_tensors
 from lilliput.errors import ShapeError, TaskError
+from lilliput.model.moments import Moments
 from lilliput.shapes.cutting import cut, named_width
+from lilliput.shapes.readings import Columns, columns_of, observed
 from lilliput.shapes.refitting import refit, write
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.widths import Shape, Width, shape_of
@@ -76,7 +80,7 @@ class Subject:
         given = (inputs,) if batches is None else tuple(batches)
         if not given:
             raise TaskError("there are no calibration examples", "give at least one batch")
-        shape = shape_of(model, inputs)
+        shape = shape_of(model, inputs, dynamic=varying([inputs, *given]))
         return cls(model, inputs, shape, free_widths(shape, where), given)
 
     @property
@@ -84,9 +88,47 @@ class Subject:
         """Parameters by all their names."""
         return dict(self.model.named_parameters(remove_duplicate=False))
 
+    @cached_property
+    def columns(self) -> dict[str, list[Columns]]:
+        """Width -> the columns of weights that read it."""
+        return {width.name: columns_of(self.shape, width) for width in self.widths}
+
+    @cached_property
+    def moments(self) -> dict[str, Moments]:
+        """Of the weights that read the widths, by name."""
+        every = [one for columns in self.columns.values() for one in columns]
+        return observed(self.model, self.shape, every, batches=self.batches)
+
+    def seen(self, width: Width) -> list[Columns]:
+        """The columns that read a width and whose inputs were observed.
+
+        Raises:
+            ShapeError: There are none.
+        """
+        found = [one for one in self.columns[width.name] if one.site.name in self.moments]
+        if not found:
+            raise ShapeError(
+                f"nothing that reads {width.name} could be observed",
+                "narrow_magnitude needs no observation",
+            )
+        return found
+
     def first_of(self, name: str) -> bool:
         """Whether a weight is named here for the first time; ties are counted once."""
         return name in self.shape.flow.twins.values()
+
+
+def varying(batches: Sequence[Any]) -> list[tuple[int, ...]]:
+    """Per flattened input, the axes beside the batch whose sizes are not the same in all batches."""
+    sizes = [[tuple(one.shape) for one in flatten_tensors(batch)] for batch in batches]
+    return [
+        tuple(
+            axis
+            for axis, seen in enumerate(zip(*shapes, strict=True))
+            if axis and len(set(seen)) > 1
+        )
+        for shapes in zip(*sizes, strict=True)
+    ]
 
 
 def free_widths(shape: Shape, where: tuple[str, ...]) -> tuple[Width, ...]:
@@ -111,6 +153,11 @@ def comparable(scores: Tensor) -> Tensor:
     return scores / mean if mean > 0 else scores
 
 
+def multiple_of(technique: Narrows, width: Width) -> int:
+    """What the number of units that a width keeps is a multiple of."""
+    return 1 if width.kind in _UNROUNDED else technique.multiple
+
+
 def narrowed(technique: Narrows, subject: Subject, *, scores: Mapping[str, Tensor]) -> Reshaped:
     """Cuts the units of the lowest scores.
 
@@ -119,11 +166,10 @@ def narrowed(technique: Narrows, subject: Subject, *, scores: Mapping[str, Tenso
         subject: The model.
         scores: Width -> what its units are worth, (units,).
     """
-    steps = [1 if width.kind in _UNROUNDED else technique.multiple for width in subject.widths]
     kept = kept_units(
         [scores[width.name] for width in subject.widths],
         technique.remove,
-        multiples=steps,
+        multiples=[multiple_of(technique, width) for width in subject.widths],
         together=technique.scope == "global",
     )
     names = [width.name for width in subject.widths]
