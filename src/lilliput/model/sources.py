@@ -51,6 +51,17 @@ def source_rows(use: Use, source: Tensor, *, most_positions: int) -> Iterator[Te
         yield rows
 
 
+def result_rows(use: Use, result: Tensor, *, most_positions: int) -> Tensor:
+    """The rows of a result that belong to `source_rows`, all at once: (n, outputs)."""
+    value = use.outputs(result)
+    if use.geometry is not None:
+        dims = len(use.geometry.kernel)
+        whole = value if value.ndim == dims + 2 else value[None]
+        step = thinning(whole.shape[1 : 1 + dims], most_positions)
+        value = whole[(slice(None), *[slice(None, None, step)] * dims)]
+    return value.reshape(-1, value.shape[-1])
+
+
 def _given(use: Use, node: fx.Node, args: tuple[Any, ...]) -> Tensor:
     """The value of the argument that is the use's source."""
     for fed, given in zip(_leaves(node.args), _leaves(args), strict=True):

@@ -11,7 +11,7 @@ from lilliput.evaluation import evaluating
 from lilliput.model.capture import calls_of
 from lilliput.model.graph import Walk, weight_names
 from lilliput.model.sites import Site
-from lilliput.model.sources import source_rows, sources_at
+from lilliput.model.sources import result_rows, source_rows, sources_at
 from lilliput.model.uses import Use
 from lilliput.shapes.deaf import Deaf, Mixing
 from lilliput.shapes.flow import named_arguments, operator_name
@@ -45,6 +45,7 @@ class Reader:
         rows: Rows of the weight that are read with.
         kept: Of the columns that are read, those that stay.
         constant: Where its mean can go; None where it cannot.
+        beside: What its result is added to next, if it is: it makes up for that, too.
     """
 
     use: Use
@@ -53,6 +54,7 @@ class Reader:
     rows: Tensor
     kept: Tensor
     constant: Constant | None
+    beside: fx.Node | None
 
     @property
     def columns(self) -> Tensor:
@@ -166,10 +168,15 @@ def _fit(
             for walk in (one, other)
         ]
         pieces = [source_rows(reader.use, s, most_positions=MOST_POSITIONS) for s in sources]
+        drift, done = _drift(reader, one, other=other), 0
         for whole, less in zip(*pieces, strict=True):
             inputs = less[..., reader.kept].float()
             missed = whole.float() @ before.transpose(1, 2)
             missed -= inputs @ before[..., reader.kept].transpose(1, 2)
+            if drift is not None:
+                rows = drift[done : done + missed.shape[1]]  # (n, groups * rows)
+                missed += rows.reshape(len(rows), groups, -1).transpose(0, 1)
+                done += len(rows)
             sums.add(inputs, missed)
     added, shift = sums.correction(centred=reader.constant is not None)
     matrix = site.matrix(found.weights[name].float()).clone()
@@ -181,6 +188,14 @@ def _fit(
         value = value + constant.sign * shift.flatten()
         _replace(constant.name, value, walks=walks, state=state, found=found)
     found.fitted.append(name)
+
+
+def _drift(reader: Reader, one: Walk, *, other: Walk) -> Tensor | None:
+    """(n, outputs) by how much what the result is added to has already changed."""
+    if reader.beside is None:
+        return None
+    change = one.values[reader.beside].float() - other.values[reader.beside].float()
+    return result_rows(reader.use, change, most_positions=MOST_POSITIONS)
 
 
 def _replace(
@@ -224,7 +239,9 @@ def _readers(kept: Kept, found: Refitted) -> dict[fx.Node, list[Reader]]:
             rows = whole if use.row_index is None else use.row_index.long()
             stays = columns.nonzero().squeeze(1)
             constant = _constant(node, targets) if use.row_index is None else None
-            readers.setdefault(node, []).append(Reader(use, site, node, rows, stays, constant))
+            beside = _beside(node) if use.row_index is None else None
+            found_reader = Reader(use, site, node, rows, stays, constant, beside)
+            readers.setdefault(node, []).append(found_reader)
     return readers
 
 
@@ -259,3 +276,35 @@ def _constant(node: fx.Node, targets: dict[fx.Node, str]) -> Constant | None:
         if isinstance(mean, fx.Node) and mean in targets:
             return Constant(targets[mean], -1)
     return None
+
+
+def _beside(node: fx.Node) -> fx.Node | None:
+    """What a product's result is added to, perhaps behind dropout, and is known before it."""
+    before = {node, *_earlier(node)}
+    while len(node.users) == 1:
+        (user,) = node.users
+        if operator_name(user) in ("dropout", "dropout_"):
+            node = user
+            continue
+        others = [one for one in user.all_input_nodes if one is not node]
+        added = operator_name(user) in ("add", "add_") and len(others) == 1
+        if added and others[0] in before and _alike(node, others[0]):
+            return others[0]
+        break
+    return None
+
+
+def _earlier(node: fx.Node) -> set[fx.Node]:
+    """All nodes before one."""
+    nodes = list(node.graph.nodes)
+    return set(nodes[: nodes.index(node)])
+
+
+def _alike(one: fx.Node, other: fx.Node) -> bool:
+    """Whether two values have one shape."""
+    left, right = one.meta.get("val"), other.meta.get("val")
+    if not isinstance(left, Tensor) or not isinstance(right, Tensor):
+        return False
+    return len(left.shape) == len(right.shape) and all(
+        str(a) == str(b) for a, b in zip(left.shape, right.shape, strict=True)
+    )

@@ -18,6 +18,8 @@ from lilliput.techniques.fields import STRUCTURAL, Family, Fields
 from lilliput.techniques.narrow_activation import NarrowActivation
 from lilliput.techniques.narrow_magnitude import NarrowMagnitude
 from lilliput.techniques.narrow_second_order import NarrowSecondOrder
+from lilliput.techniques.narrow_sensitivity import NarrowSensitivity
+from lilliput.techniques.narrow_taylor import NarrowTaylor
 from lilliput.techniques.on_factors import on_factors
 from lilliput.techniques.prune_damage import PruneDamage
 from lilliput.techniques.prune_magnitude import PruneMagnitude
@@ -48,6 +50,8 @@ TABLE: tuple[type[Fields], ...] = (
     NarrowActivation,
     NarrowMagnitude,
     NarrowSecondOrder,
+    NarrowSensitivity,
+    NarrowTaylor,
     PruneDamage,
     PruneMagnitude,
     PruneSensitivity,
@@ -81,6 +85,8 @@ __all__ = [
     "NarrowActivation",
     "NarrowMagnitude",
     "NarrowSecondOrder",
+    "NarrowSensitivity",
+    "NarrowTaylor",
     "Option",
     "PruneDamage",
     "PruneMagnitude",

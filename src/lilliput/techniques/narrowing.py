@@ -20,6 +20,7 @@ from lilliput.tensor.removal import kept_units
 
 Scope = Literal["uniform", "global"]
 Refit = Literal["least_squares", "none"]
+Output = Literal["numbers", "classes"]
 REMOVE = Field(0.5, gt=0, lt=1, json_schema_extra={"unit": "share of units removed"})
 MULTIPLE = Field(8, ge=1, le=64, json_schema_extra={"unit": "units"})
 _UNROUNDED = ("heads", "key-value groups")
@@ -119,7 +120,7 @@ class Subject:
 
 
 def varying(batches: Sequence[Any]) -> list[tuple[int, ...]]:
-    """Per flattened input, the axes beside the batch whose sizes are not the same in all batches."""
+    """Per flattened input, the axes beside the batch whose sizes differ between batches."""
     sizes = [[tuple(one.shape) for one in flatten_tensors(batch)] for batch in batches]
     return [
         tuple(
