@@ -12,6 +12,7 @@ RESULTS = Path(__file__).with_name("results")
 SEEDS = tuple(int(seed) for seed in os.environ.get("BENCHMARK_SEEDS", "0 1 2").split())
 PACKAGES = (
     *("torch", "numpy", "onnxruntime", "openvino", "hqq", "torchao", "constriction", "zstandard"),
+    "torch-pruning",
     "lilliput",
 )
 

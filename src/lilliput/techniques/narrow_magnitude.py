@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.widths import Width
 from lilliput.techniques.fields import Family, Fields
-from lilliput.techniques.narrowing import MULTIPLE, REMOVE, Scope, Subject, comparable, narrowed
+from lilliput.techniques.narrowing import (
+    MULTIPLE,
+    REMOVE,
+    Refit,
+    Scope,
+    Subject,
+    comparable,
+    narrowed,
+)
 
 
 class NarrowMagnitude(Fields):
@@ -21,6 +29,8 @@ class NarrowMagnitude(Fields):
             (``global``): widths with many small units then lose more.
         multiple: What is left of a width is a multiple of it, 1 to 64; of heads, key-value groups
             and widths of less than two multiples any number is left.
+        refit: How the weights that read what stays make up for what went: by ``least_squares`` on
+            the calibration inputs, or not at all (``none``).
     """
 
     name: ClassVar[str] = "narrow_magnitude"
@@ -31,6 +41,7 @@ class NarrowMagnitude(Fields):
     remove: float = REMOVE
     scope: Scope = "uniform"
     multiple: int = MULTIPLE
+    refit: Refit = "least_squares"
 
     def change(
         self,

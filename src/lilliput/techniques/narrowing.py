@@ -1,20 +1,26 @@
 """What techniques that narrow share: their fields, the widths they work on, and the cut."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol, Self
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from lilliput.batches import flatten_tensors
 from lilliput.errors import ShapeError, TaskError
+from lilliput.model.moments import Moments
 from lilliput.shapes.cutting import cut, named_width
+from lilliput.shapes.readings import Columns, columns_of, observed
+from lilliput.shapes.refitting import refit, write
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.widths import Shape, Width, shape_of
 from lilliput.tensor.removal import kept_units
 
 Scope = Literal["uniform", "global"]
+Refit = Literal["least_squares", "none"]
+Output = Literal["numbers", "classes"]
 REMOVE = Field(0.5, gt=0, lt=1, json_schema_extra={"unit": "share of units removed"})
 MULTIPLE = Field(8, ge=1, le=64, json_schema_extra={"unit": "units"})
 _UNROUNDED = ("heads", "key-value groups")
@@ -36,6 +42,11 @@ class Narrows(Protocol):
     @property
     def multiple(self) -> int:
         """What is left of a width is a multiple of it."""
+        ...
+
+    @property
+    def refit(self) -> Refit:
+        """Whether what reads the widths is fitted anew."""
         ...
 
 
@@ -70,7 +81,7 @@ class Subject:
         given = (inputs,) if batches is None else tuple(batches)
         if not given:
             raise TaskError("there are no calibration examples", "give at least one batch")
-        shape = shape_of(model, inputs)
+        shape = shape_of(model, inputs, dynamic=varying([inputs, *given]))
         return cls(model, inputs, shape, free_widths(shape, where), given)
 
     @property
@@ -78,9 +89,47 @@ class Subject:
         """Parameters by all their names."""
         return dict(self.model.named_parameters(remove_duplicate=False))
 
+    @cached_property
+    def columns(self) -> dict[str, list[Columns]]:
+        """Width -> the columns of weights that read it."""
+        return {width.name: columns_of(self.shape, width) for width in self.widths}
+
+    @cached_property
+    def moments(self) -> dict[str, Moments]:
+        """Of the weights that read the widths, by name."""
+        every = [one for columns in self.columns.values() for one in columns]
+        return observed(self.model, self.shape, every, batches=self.batches)
+
+    def seen(self, width: Width) -> list[Columns]:
+        """The columns that read a width and whose inputs were observed.
+
+        Raises:
+            ShapeError: There are none.
+        """
+        found = [one for one in self.columns[width.name] if one.site.name in self.moments]
+        if not found:
+            raise ShapeError(
+                f"nothing that reads {width.name} could be observed",
+                "narrow_magnitude needs no observation",
+            )
+        return found
+
     def first_of(self, name: str) -> bool:
         """Whether a weight is named here for the first time; ties are counted once."""
         return name in self.shape.flow.twins.values()
+
+
+def varying(batches: Sequence[Any]) -> list[tuple[int, ...]]:
+    """Per flattened input, the axes beside the batch whose sizes differ between batches."""
+    sizes = [[tuple(one.shape) for one in flatten_tensors(batch)] for batch in batches]
+    return [
+        tuple(
+            axis
+            for axis, seen in enumerate(zip(*shapes, strict=True))
+            if axis and len(set(seen)) > 1
+        )
+        for shapes in zip(*sizes, strict=True)
+    ]
 
 
 def free_widths(shape: Shape, where: tuple[str, ...]) -> tuple[Width, ...]:
@@ -105,6 +154,11 @@ def comparable(scores: Tensor) -> Tensor:
     return scores / mean if mean > 0 else scores
 
 
+def multiple_of(technique: Narrows, width: Width) -> int:
+    """What the number of units that a width keeps is a multiple of."""
+    return 1 if width.kind in _UNROUNDED else technique.multiple
+
+
 def narrowed(technique: Narrows, subject: Subject, *, scores: Mapping[str, Tensor]) -> Reshaped:
     """Cuts the units of the lowest scores.
 
@@ -113,14 +167,24 @@ def narrowed(technique: Narrows, subject: Subject, *, scores: Mapping[str, Tenso
         subject: The model.
         scores: Width -> what its units are worth, (units,).
     """
-    steps = [1 if width.kind in _UNROUNDED else technique.multiple for width in subject.widths]
     kept = kept_units(
         [scores[width.name] for width in subject.widths],
         technique.remove,
-        multiples=steps,
+        multiples=[multiple_of(technique, width) for width in subject.widths],
         together=technique.scope == "global",
     )
     names = [width.name for width in subject.widths]
     units = {name: left.tolist() for name, left in zip(names, kept, strict=True)}
-    with torch.no_grad():
-        return cut(subject.model, subject.shape, units=units, inputs=subject.inputs)
+    found = cut(subject.model, subject.shape, units=units, inputs=subject.inputs)
+    return found if technique.refit == "none" else _refitted(subject, found)
+
+
+def _refitted(subject: Subject, found: Reshaped) -> Reshaped:
+    if found.kept is None:
+        return found
+    fitted = refit(subject.model, found.kept, subject.batches)
+    write(fitted, found.kept, found.model)
+    notes = [*found.notes, *fitted.notes]
+    if fitted.fitted:
+        notes.append(f"fitted anew after the proof: {', '.join(fitted.fitted)}")
+    return replace(found, notes=tuple(notes))

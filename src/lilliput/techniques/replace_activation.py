@@ -11,8 +11,8 @@ from torch.nn import functional
 from lilliput.shapes.flow import module_of, operator_name
 from lilliput.shapes.graphmodel import graph_model
 from lilliput.shapes.proving import Altered, Build, with_modules
-from lilliput.shapes.residuals import calls
 from lilliput.shapes.reshaped import Reshaped
+from lilliput.shapes.residuals import calls
 from lilliput.shapes.resize import Kept
 from lilliput.shapes.widths import Shape
 from lilliput.techniques.fields import Family, Fields

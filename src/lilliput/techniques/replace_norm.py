@@ -8,8 +8,8 @@ from torch import fx, nn
 from lilliput.shapes.centring import Stream, centred, stream_of
 from lilliput.shapes.flow import operator_name
 from lilliput.shapes.proving import Build, with_modules
-from lilliput.shapes.residuals import calls
 from lilliput.shapes.reshaped import Reshaped
+from lilliput.shapes.residuals import calls
 from lilliput.shapes.standins import ShiftedRMSNorm
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.replacing import Original, chosen, listed
