@@ -248,4 +248,5 @@ def test_openvino_reads_the_same_file(technique, states, pictures, tmp_path):
             str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
         )
         found = np.array(compiled(batch.numpy())[0])
-        assert signal_to_noise(answer(path, batch), found) > 25
+        wanted = answer(path, batch)  # identical is welcome
+        assert np.linalg.norm(found - wanted) < 0.05 * np.linalg.norm(wanted)
