@@ -14,7 +14,7 @@ from lilliput.restructuring import split_plan
 from lilliput.runs import Settings
 from lilliput.runtime.sessions import default_session
 from lilliput.stages.measure import Conditions
-from lilliput.techniques import NarrowMagnitude, QuantizeFeedback
+from lilliput.techniques import NarrowSecondOrder, QuantizeFeedback
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def narrowed(tmp_path_factory):
     before = state_hash(task.model)
     plan = plan_of(
         task.model,
-        NarrowMagnitude(remove=0.5).step_of(["wide"]),
+        NarrowSecondOrder(remove=0.5).step_of(["wide"]),
         QuantizeFeedback(step=0.1).step_of(SITES),
     )
     report = lilliput.apply_plan(plan, task, out=out, settings=Settings(conditions=QUICK))
@@ -74,14 +74,14 @@ def test_a_replay_gives_the_same_bytes(narrowed, tmp_path):
 
 
 def test_shapes_come_before_weights():
-    steps = (QuantizeFeedback().step_of(SITES), NarrowMagnitude().step_of(["wide"]))
+    steps = (QuantizeFeedback().step_of(SITES), NarrowSecondOrder().step_of(["wide"]))
     with pytest.raises(PlanError, match="quantize_feedback comes before a step that changes"):
         split_plan(Plan(model_hash="0", steps=steps))
 
 
 def test_a_width_that_does_not_exist_is_named_before_anything_is_profiled(tmp_path):
     task = task_of(trained(Convolutions), 400)
-    plan = plan_of(task.model, NarrowMagnitude(remove=0.5).step_of(["wild"]))
+    plan = plan_of(task.model, NarrowSecondOrder(remove=0.5).step_of(["wild"]))
     with pytest.raises(ShapeError, match="did you mean wide"):
         lilliput.apply_plan(plan, task, out=tmp_path / "out", settings=Settings(conditions=QUICK))
     assert not (tmp_path / "out").exists()
@@ -96,8 +96,8 @@ def test_a_latency_out_of_reach_for_weights_alone_is_met_by_another_shape(tmp_pa
         out=tmp_path / "out",
         settings=Settings(conditions=QUICK, said=said.append),
     )
-    assert report.plan.steps[0].technique in ("narrow_magnitude", "shorten_drop")
-    assert any(one.name.startswith("narrow_magnitude") for one in report.planning.compared)
+    assert report.plan.steps[0].technique in ("narrow_second_order", "shorten_drop")
+    assert any(one.name.startswith("narrow_second_order") for one in report.planning.compared)
     assert report.artifact.latency_ms.p50 < 0.25 * report.original.latency_ms.p50
     net = lilliput.load(tmp_path / "out", model=Perceptron(1600))
     assert net.second.out_features < 1600
