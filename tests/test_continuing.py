@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from lilliput.continuing import load, save_weights
+from lilliput.continuing import load_into as load
+from lilliput.continuing import save_weights
 from lilliput.edits import Edits, ModuleSpec
 from lilliput.errors import CheckpointError, OutputError
 from lilliput.folders import MANIFEST, WEIGHTS, file_entry

@@ -45,7 +45,16 @@ FLOORS: dict[int, tuple[str, ...]] = {
     8: ("stages",),
     9: ("search",),
     10: (
-        *("reshaping", "onnxtask", "forms", "runs", "restructuring", "trials", "planning"),
+        *(
+            "loading",
+            "reshaping",
+            "onnxtask",
+            "forms",
+            "runs",
+            "restructuring",
+            "trials",
+            "planning",
+        ),
         *("fronts", "structures", "findings"),
         *("surveying", "verification", "pipeline"),
     ),

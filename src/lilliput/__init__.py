@@ -7,7 +7,7 @@ from lilliput.errors import LilliputError
 
 if TYPE_CHECKING:
     from lilliput.budget import Budget
-    from lilliput.continuing import load
+    from lilliput.loading import load
     from lilliput.onnxtask import onnx_task
     from lilliput.pipeline import apply_plan, compress
     from lilliput.records import Plan, Report
@@ -72,7 +72,7 @@ _LATER = {
     "grow": "lilliput.reshaping",
     "grown": "lilliput.reshaping",
     "images": "lilliput.sources",
-    "load": "lilliput.continuing",
+    "load": "lilliput.loading",
     "load_weights": "lilliput.sources",
     "narrow": "lilliput.reshaping",
     "narrowed": "lilliput.reshaping",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lilliput.errors import CheckpointError
 from lilliput.folders import WEIGHTS, read_manifest
 from lilliput.rebuilding import apply_edits
+from lilliput.records import Artifact
 
 _Model = TypeVar("_Model", bound=nn.Module)
 
@@ -37,7 +38,7 @@ def save_weights(state: dict[str, Tensor], path: Path) -> None:
     path.write_bytes(save(stored, metadata={"ties": json.dumps(ties, sort_keys=True)}))
 
 
-def load(folder: Path | str, *, model: _Model) -> _Model:
+def load_into(folder: Path | str, *, model: _Model) -> _Model:
     """Puts the compressed weights into an instance of the user's own class.
 
     Args:
@@ -52,8 +53,21 @@ def load(folder: Path | str, *, model: _Model) -> _Model:
         OutputError: The folder holds no artifact.
         CheckpointError: The weights were damaged, or do not fit the model.
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(Path(folder))
+    state = stored_weights(Path(folder), manifest)
+    if manifest.edits is not None:
+        apply_edits(model, manifest.edits, state=state)
+    check_fits(state, model)
+    model.load_state_dict(state)
+    return model
+
+
+def stored_weights(folder: Path, manifest: Artifact) -> dict[str, Tensor]:
+    """The weights for PyTorch in an output folder.
+
+    Raises:
+        CheckpointError: There are none, or they were damaged.
+    """
     path = folder / WEIGHTS
     if manifest.kind == "onnx" and WEIGHTS not in manifest.files:
         raise CheckpointError(
@@ -66,12 +80,7 @@ def load(folder: Path | str, *, model: _Model) -> _Model:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     if WEIGHTS not in manifest.files or manifest.files[WEIGHTS].sha256 != digest:
         raise CheckpointError(f"{path} is not the file the manifest describes")
-    state = _read(path)
-    if manifest.edits is not None:
-        apply_edits(model, manifest.edits, state=state)
-    _check(state, model)
-    model.load_state_dict(state)
-    return model
+    return _read(path)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -84,7 +93,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     return state | {name: state[twin] for name, twin in ties.items()}
 
 
-def _check(state: dict[str, Tensor], model: nn.Module) -> None:
+def check_fits(state: dict[str, Tensor], model: nn.Module) -> None:
+    """Whether a model has a place for each of these weights, and no other.
+
+    Raises:
+        CheckpointError: Names the first that differ.
+    """
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     hint = "give an instance of the class that was compressed, built with the same arguments"

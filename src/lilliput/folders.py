@@ -19,6 +19,7 @@ RUNNABLE = "model.onnx"
 CODES = "weights.onnx"  # of the weights-only path: the weights without a graph
 PACKED = "model.lilliput"
 WEIGHTS = "model.safetensors"
+GRAPH = "model.pt2"  # where the user's class cannot take the new shape: its graph
 PLAN = "plan.toml"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 

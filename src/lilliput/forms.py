@@ -23,7 +23,7 @@ from lilliput.runtime.onnx_fixed import write_fixed
 from lilliput.runtime.onnx_folds import half_precision_biases
 from lilliput.runtime.torch_processes import stored_state
 from lilliput.runtime.weights_file import write_weights
-from lilliput.stages.export import Exported, export, export_fixed, export_weights, with_edits
+from lilliput.stages.export import Exported, export, export_fixed, export_weights, with_shape
 from lilliput.task import Task
 
 FIXED_EXAMPLES, FIXED_BATCH = 256, 32  # calibration examples that say how large activations are
@@ -76,6 +76,7 @@ class GraphForm:
             the ONNX file that the user came with, or the export of the model in its old shape.
         weights: Whether weights for PyTorch are written; not for who came with an ONNX file.
         edits: What gives an instance of the user's class its new shape; None where it keeps it.
+        saved: The captured graph in a file, where the user's class cannot take the new shape.
     """
 
     bindings: Bindings
@@ -85,6 +86,7 @@ class GraphForm:
     baseline: Path | None = None
     weights: bool = True
     edits: Edits | None = None
+    saved: Path | None = None
 
     @property
     def original(self) -> Path:
@@ -150,7 +152,7 @@ class GraphForm:
             folder=folder,
             arithmetic=self.arithmetic,
         )
-        return with_edits(exported, self.edits, folder=folder)
+        return with_shape(exported, edits=self.edits, graph=self.saved, folder=folder)
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class FixedForm(GraphForm):
             plan=plan,
             folder=folder,
         )
-        return with_edits(exported, self.edits, folder=folder)
+        return with_shape(exported, edits=self.edits, graph=self.saved, folder=folder)
 
 
 @dataclass(frozen=True)

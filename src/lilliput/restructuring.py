@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lilliput.edits import Edits
 from lilliput.errors import PlanError
+from lilliput.folders import GRAPH
 from lilliput.forms import FixedForm, GraphForm
 from lilliput.model.hashes import model_hash
 from lilliput.rebuilding import edits_between
 from lilliput.records import Plan, Step
 from lilliput.runs import Run, captured_graph
+from lilliput.shapes.graphmodel import save_graph
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.techniques import STRUCTURAL, from_step, structural_from_step
 
@@ -61,7 +62,10 @@ def restructured(run: Run, steps: Sequence[Step], *, scratch: Path) -> Run:
     task = replace(run.task, model=found.model)
     captured, form, _ = captured_graph(task, run.budget, run.settings, scratch=scratch)
     edits = edits_between(run.task.model, found.model) if found.how == "class" else None
-    shaped = replace(form, baseline=run.original, edits=edits or Edits())
+    saved = None if edits else scratch / GRAPH
+    if saved is not None:
+        save_graph(captured.graph, saved)
+    shaped = replace(form, baseline=run.original, edits=edits, saved=saved)
     if isinstance(run.form, FixedForm):
         calibration = run.split.calibration
         shaped = FixedForm.of(shaped, task, calibration=calibration, scratch=scratch)

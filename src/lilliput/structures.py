@@ -25,11 +25,13 @@ from lilliput.runs import Run
 from lilliput.runtime.bench import Bench
 from lilliput.stages.mixing import Mixture, Targets
 from lilliput.stages.option_table import OptionTable
-from lilliput.techniques import NarrowSecondOrder, ShortenDrop
+from lilliput.techniques import NarrowSecondOrder
 from lilliput.tensor.divergence import divergence
 from lilliput.trials import DIVERGENCE_EXAMPLES, Trials
 
-LADDER: tuple[Step, ...] = (*(NarrowSecondOrder(remove=share).step_of(()) for share in (0.25, 0.5)),)
+LADDER: tuple[Step, ...] = (
+    *(NarrowSecondOrder(remove=share).step_of(()) for share in (0.25, 0.5)),
+)
 WORTH = 0.97  # a shape that saves less than this of the latency is no candidate
 
 

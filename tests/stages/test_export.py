@@ -4,9 +4,9 @@ import tomllib
 import pytest
 import torch
 
-from lilliput.continuing import load
 from lilliput.errors import InternalError
 from lilliput.folders import file_entry, read_manifest
+from lilliput.loading import load
 from lilliput.model.encodings import Dense
 from lilliput.stages.export import compressed_state
 

@@ -13,6 +13,7 @@ from lilliput.coding import pack
 from lilliput.continuing import save_weights
 from lilliput.environment import versions
 from lilliput.folders import (
+    GRAPH,
     MANIFEST,
     PACKED,
     PLAN,
@@ -21,6 +22,7 @@ from lilliput.folders import (
     file_entry,
 )
 from lilliput.model.calls import run_with
+from lilliput.model.capture import capture
 from lilliput.model.exporting import FAILURES
 from lilliput.model.hashes import model_hash
 from lilliput.plans import plan_to_toml
@@ -28,6 +30,7 @@ from lilliput.rebuilding import edits_between
 from lilliput.records import Artifact, Plan, Step
 from lilliput.runtime.onnx_export import Dynamic, export_original
 from lilliput.runtime.sessions import default_session, run_session
+from lilliput.shapes.graphmodel import save_graph
 from lilliput.shapes.reshaped import Reshaped
 
 
@@ -40,7 +43,8 @@ class Saved:
         difference: Largest difference of the changed ONNX file's outputs from the original
             model's, over the largest of those, as far as both go; None where the original does not
             take the same inputs, or answers in another shape.
-        reloads: Whether `lilliput.load` gives an instance of the user's class this shape.
+        reloads: Whether `lilliput.load` gives an instance of the user's class this shape; else it
+            gives the captured graph.
     """
 
     artifact: Artifact
@@ -75,10 +79,14 @@ def save_reshaped(
     exported = export_original(found.model, inputs, folder / RUNNABLE, dynamic=dynamic)
     pack(folder / RUNNABLE, folder / PACKED)
     save_weights(found.model.state_dict(), folder / WEIGHTS)
+    names = [RUNNABLE, PACKED, WEIGHTS, PLAN]
+    if edits is None:
+        names.append(GRAPH)
+        save_graph(capture(found.model, inputs, dynamic=dynamic).graph, folder / GRAPH)
     plan = Plan(model_hash=model_hash(original), steps=tuple(steps))
     (folder / PLAN).write_text(plan_to_toml(plan), encoding="utf-8")
     artifact = Artifact(
-        files={name: file_entry(folder / name) for name in (RUNNABLE, PACKED, WEIGHTS, PLAN)},
+        files={name: file_entry(folder / name) for name in names},
         inputs=exported.inputs,
         outputs=exported.outputs,
         edits=edits,

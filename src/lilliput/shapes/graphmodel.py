@@ -1,8 +1,10 @@
 """A captured graph as a module that can be trained: for cuts that a user's class cannot take."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
@@ -62,6 +64,19 @@ def graph_model(program: ExportedProgram, kept: Kept) -> GraphModel:
     model = GraphModel(unlifted, unlifted.graph)
     replace_weights(model, kept.weights(weights_of(model)))
     return model.eval()
+
+
+def save_graph(program: ExportedProgram, path: Path) -> None:
+    """Writes a captured graph with its weights; `load_graph` reads it."""
+    with silenced():
+        torch.export.save(program, path)
+
+
+def load_graph(path: Path) -> GraphModel:
+    """The graph in a file, in evaluation mode; of a file that the caller trusts."""
+    with silenced():
+        unlifted = torch.export.load(path).module(check_guards=False)
+    return GraphModel(unlifted, unlifted.graph).eval()
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """export: the compressed weights become files."""
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from lilliput.continuing import save_weights
 from lilliput.edits import Edits
 from lilliput.environment import versions
 from lilliput.errors import InternalError
-from lilliput.folders import CODES, MANIFEST, PACKED, PLAN, RUNNABLE, WEIGHTS, file_entry
+from lilliput.folders import CODES, GRAPH, MANIFEST, PACKED, PLAN, RUNNABLE, WEIGHTS, file_entry
 from lilliput.model.encodings import Encoding
 from lilliput.plans import plan_to_toml
 from lilliput.records import Artifact, FileEntry, FixedPort, Plan
@@ -107,11 +108,17 @@ def export_fixed(
     )
 
 
-def with_edits(exported: Exported, edits: Edits | None, *, folder: Path) -> Exported:
-    """The manifest, with what gives an instance of the user's class its new shape."""
-    if edits is None:
+def with_shape(
+    exported: Exported, *, edits: Edits | None, graph: Path | None, folder: Path
+) -> Exported:
+    """The manifest, with what gives an instance of the user's class its new shape, or its graph."""
+    if edits is None and graph is None:
         return exported
-    artifact = exported.artifact.model_copy(update={"edits": edits})
+    files = dict(exported.artifact.files)
+    if graph is not None:
+        shutil.copyfile(graph, folder / GRAPH)
+        files[GRAPH] = file_entry(folder / GRAPH)
+    artifact = exported.artifact.model_copy(update={"edits": edits, "files": files})
     _write_manifest(artifact, folder)
     return replace(exported, artifact=artifact)
 
