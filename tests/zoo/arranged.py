@@ -324,9 +324,9 @@ NETS = (
     Net("causal", Causal, noise(2, 2, 10)),
     Net("gated units", gated_units, noise(2, 2, 10)),
     Net("film", Film, lambda: (torch.randn(2, 3, 8, 8), torch.randn(2, 4))),
-    Net("highway", Highway, noise(3, 6)),
-    Net("mixture", Mixture, noise(3, 6)),
+    Net("highway", Highway, noise(2, 6)),
+    Net("mixture", Mixture, noise(2, 6)),
     Net("windowed", Windowed, IMAGE),
-    Net("maxout", Maxout, noise(3, 6), None, {"enter": 8}),
-    Net("stacked", Stacked, noise(3, 6)),
+    Net("maxout", Maxout, noise(2, 6), None, {"enter": 8}),
+    Net("stacked", Stacked, noise(2, 6)),
 )

@@ -1,9 +1,8 @@
 """What becomes of a network of the zoo when each of its widths is cut, found once per network."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -16,7 +15,6 @@ from lilliput.errors import ShapeError
 from lilliput.model.calls import arguments, evaluating
 from lilliput.model.hashes import state_hash
 from lilliput.shapes.cutting import cut
-from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.widths import Shape, Width, shape_of
 from zoo.arranged import NETS as ARRANGED
 from zoo.attentive import NETS as ATTENTIVE
@@ -30,38 +28,44 @@ SHARES = (0.25, 0.5)
 
 @dataclass(frozen=True)
 class Tried:
-    """One cut.
+    """One cut, without the model it made: a thousand of them are kept.
 
     Attributes:
         units: Width -> units that stay.
-        found: What came of it; None if it was refused.
+        how: ``class`` or ``graph``; empty if it was refused.
+        equal: Whether all checks of the proof are.
+        checks: How many there were.
         refusal: Why it was refused.
+        sizes: Name in the state -> shape.
         moved: How far the cut model's outputs are from the original's, relative.
         masked: How far they are from the original's with what its layers read of the cut units
             set to zero by hooks; None where hooks cannot do that.
     """
 
     units: dict[str, list[int]]
-    found: Reshaped | None
+    how: str = ""
+    equal: bool = False
+    checks: int = 0
     refusal: str = ""
+    sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     moved: float = 0.0
     masked: float | None = None
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A network, its widths, every width cut by a quarter and a half, then all by a half."""
+    """A network, its widths, every width cut by a quarter and a half, then all by a half.
+
+    Attributes:
+        halved: The network with half of every width.
+    """
 
     net: Net
     model: nn.Module
-    shape: Shape
+    widths: dict[str, Width]
     untouched: bool
-    single: tuple[Tried, ...]
-    together: Tried
-
-    @property
-    def tried(self) -> tuple[Tried, ...]:
-        return (*self.single, self.together)
+    tried: tuple[Tried, ...]
+    halved: nn.Module | None
 
 
 @cache
@@ -72,14 +76,12 @@ def examined(name: str) -> Examined:
     before = state_hash(model)
     shape = shape_of(model, inputs, dynamic=net.dynamic)
     free = [width for width in shape.widths.values() if width.free]
-    single = [
-        _tried(model, shape, inputs, {one.name: stay(one, share)})
-        for one in free
-        for share in SHARES
-    ]
-    together = _tried(model, shape, inputs, {one.name: stay(one, 0.5) for one in free})
+    cuts = [{one.name: stay(one, share)} for one in free for share in SHARES]
+    cuts.append({one.name: stay(one, 0.5) for one in free})
+    tried = [_tried(model, shape, units, inputs) for units in cuts]
     untouched = state_hash(model) == before
-    return Examined(net, model, shape, untouched, tuple(single), together)
+    halved = tried[-1][1]
+    return Examined(net, model, shape.widths, untouched, tuple(one for one, _ in tried), halved)
 
 
 def stay(width: Width, share: float) -> list[int]:
@@ -89,19 +91,25 @@ def stay(width: Width, share: float) -> list[int]:
     return sorted(order[: width.units - gone].tolist())
 
 
-def _tried(model: nn.Module, shape: Shape, inputs: Any, units: dict[str, list[int]]) -> Tried:
+def _tried(
+    model: nn.Module, shape: Shape, units: dict[str, list[int]], inputs: Any
+) -> tuple[Tried, nn.Module | None]:
     try:
         found = cut(model, shape, units=units, inputs=inputs)
     except ShapeError as error:
-        return Tried(units, None, str(error))
+        return Tried(units, refusal=str(error)), None
     answers, original = outputs(found.model, inputs), outputs(model, inputs)
     masked = _masked_outputs(model, shape, inputs, units)
-    return Tried(
+    tried = Tried(
         units,
-        found,
+        how=found.how,
+        equal=all(check.equal for check in found.checks),
+        checks=len(found.checks),
+        sizes={name: tuple(one.shape) for name, one in found.model.state_dict().items()},
         moved=distance(answers, original),
         masked=None if masked is None else distance(answers, masked),
     )
+    return tried, found.model
 
 
 def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
@@ -154,7 +162,7 @@ def _masked_outputs(
             return None
     called: set[str] = set()
     with _zeros(model, silent, called):
-        found = outputs(copy.copy(model), inputs)
+        found = outputs(model, inputs)
     return found if called == silent.keys() else None
 
 

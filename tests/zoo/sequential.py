@@ -314,16 +314,16 @@ class Crossed(nn.Module):
 
 ROWS = noise(2, 5, 6)
 NETS = (
-    Net("dense layers", dense, noise(4, 6), None, {"0": 16, "4": 12}),
-    Net("normed residual", normed, noise(3, 6)),
+    Net("dense layers", dense, noise(2, 6), None, {"0": 16, "4": 12}),
+    Net("normed residual", normed, noise(2, 6)),
     Net("mixer", mixer, ROWS),
     Net("spatial gate", SpatialGate, ROWS),
     Net("norm by hand", HandNorm, ROWS, None, {"enter": 12}),
     Net("swiglu", SwiGlu, ROWS, [(1,)], {"enter": 12, "gate": 24}),
-    Net("plain parameters", Plain, noise(3, 6), None, {"one": 12, "two": 8}),
+    Net("plain parameters", Plain, noise(2, 6), None, {"one": 12, "two": 8}),
     Net("letters", Letters, ROWS, None, {"enter": 8, "query": 4}),
     Net("tied words", Tied, words(2, 5), [(1,)], {"table": 8, "hidden": 12}),
-    Net("cosine", Cosine, noise(3, 6), None, {"enter": 12}),
+    Net("cosine", Cosine, noise(2, 6), None, {"enter": 12}),
     Net("lstm", lambda: Recurrent(nn.LSTM(6, 8, batch_first=True), 8), words(2, 5)),
     Net(
         "deep lstm in both directions",
@@ -337,9 +337,9 @@ NETS = (
     Net("image to text", Crnn, noise(2, 1, 8, 12)),
     Net("word windows", WordWindows, words(2, 6)),
     Net("attention pool", AttentionPool, ROWS),
-    Net("variational", Variational, noise(3, 6)),
+    Net("variational", Variational, noise(2, 6)),
     Net("neighbours", Neighbours, ROWS),
     Net("conformer", Conformer, ROWS),
-    Net("unflattened", Unflat, noise(3, 6)),
-    Net("crossed", Crossed, words(3, 3)),
+    Net("unflattened", Unflat, noise(2, 6)),
+    Net("crossed", Crossed, words(2, 3)),
 )

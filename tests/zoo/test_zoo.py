@@ -2,13 +2,16 @@
 refused with the reason. Nothing changes silently."""
 
 import copy
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
+from lilliput.batches import call
 from lilliput.model.calls import arguments
-from lilliput.model.hashes import state_hash
 from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.sessions import default_session
 from zoo.examined import ZOO, distance, examined, floats, outputs
@@ -23,42 +26,37 @@ def seen(request):
 
 
 def test_every_cut_is_equal_or_refused_and_the_original_stays(seen):
-    assert any(width.free for width in seen.shape.widths.values())
+    assert any(width.free for width in seen.widths.values())
     for tried in seen.tried:
-        assert tried.refusal or all(check.equal for check in tried.found.checks)
-        assert not tried.refusal or len(tried.refusal) > 20
+        assert tried.refusal or (tried.equal and tried.checks >= 2)
         assert tried.masked is None or tried.masked < ROUNDING, tried.units
     assert seen.untouched
 
 
 def test_every_cut_makes_weights_smaller_under_the_same_names(seen):
-    keys = list(seen.model.state_dict())
-    for tried in seen.tried:
-        if tried.found is None:
-            continue
-        state = tried.found.model.state_dict()
-        assert sorted(state) == sorted(keys)
+    whole = {name: tuple(one.shape) for name, one in seen.model.state_dict().items()}
+    for tried in (one for one in seen.tried if not one.refusal):
+        assert tried.sizes.keys() == whole.keys()
+        lost = {name: np.subtract(whole[name], size) for name, size in tried.sizes.items()}
         for name, kept in tried.units.items():
-            width = seen.shape.widths[name]
-            gone = width.units - len(kept)
-            for tie in width.ties:
-                lost = seen.model.state_dict()[tie.weight].shape[tie.axis]
-                lost -= state[tie.weight].shape[tie.axis]
-                assert lost >= gone * tie.positions.shape[1]
+            gone = seen.widths[name].units - len(kept)
+            for tie in seen.widths[name].ties:
+                if tie.weight in whole:
+                    assert lost[tie.weight][tie.axis] >= gone * tie.positions.shape[1]
 
 
 def test_half_of_every_width_moves_the_outputs(seen):
-    assert seen.together.found is not None, seen.together.refusal
-    assert seen.together.moved > 1e-3
+    assert not seen.tried[-1].refusal
+    assert seen.tried[-1].moved > 1e-3
 
 
 def test_known_widths_are_found(seen):
-    free = {name: width.units for name, width in seen.shape.widths.items() if width.free}
+    free = {name: width.units for name, width in seen.widths.items() if width.free}
     assert seen.net.tied.items() <= free.items()
 
 
 def test_the_cut_network_learns(seen):
-    model = copy.deepcopy(seen.together.found.model).train()
+    model = copy.deepcopy(seen.halved).train()
     inputs = seen.net.example()
 
     def loss() -> Tensor:
@@ -78,7 +76,7 @@ def test_the_cut_network_learns(seen):
 
 
 def test_norms_and_dropout_still_switch(seen):
-    original, changed = seen.model, seen.together.found.model
+    original, changed = seen.model, seen.halved
     assert _switches(changed, seen.net.example()) == _switches(original, seen.net.example())
 
 
@@ -96,22 +94,35 @@ def _switches(model, inputs):
     return learnt, any(not torch.equal(*pair) for pair in zip(one, two, strict=True))
 
 
-def test_the_cut_network_runs_in_onnx_runtime(seen, tmp_path):
-    model, inputs = seen.together.found.model, seen.net.example()
-    before = state_hash(model)
-    exported = export_original(model, inputs, tmp_path / "cut.onnx", dynamic=_named(seen.net))
-    session = default_session(exported.path)
-    args, kwargs = arguments(inputs)
-    leaves = [one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)]
+class Herd(nn.Module):
+    """Networks side by side: one export of eight takes half the time of eight exports."""
+
+    def __init__(self, models: list[nn.Module]) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, *batches: Any) -> list[Tensor]:
+        return [
+            one for pair in zip(self.models, batches, strict=True) for one in floats(call(*pair))
+        ]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[*ZOO][place : place + 8] for place in range(0, len(ZOO), 8)],
+    ids=lambda names: names[0],
+)
+def test_the_cut_networks_run_in_onnx_runtime(names, tmp_path):
+    herd = Herd([examined(name).halved for name in names]).eval()
+    batches = tuple(ZOO[name].example() for name in names)
+    exported = export_original(herd, batches, tmp_path / "cut.onnx")
+    leaves = [one for one in pytree.tree_leaves(batches) if isinstance(one, Tensor)]
     feed = {name: one.numpy() for name, one in zip(exported.inputs, leaves, strict=True)}
-    answers = [torch.from_numpy(one) for one in session.run(list(exported.outputs), feed)]
-    assert distance(floats(answers), outputs(model, inputs)) < 1e-4
-    assert state_hash(model) == before
-
-
-def _named(net):
-    """Axes that vary, by the names of the inputs or their places."""
-    return net.dynamic if isinstance(net.dynamic, dict) else dict(enumerate(net.dynamic or ()))
+    answers = default_session(exported.path).run(list(exported.outputs), feed)
+    wanted = outputs(herd, batches)
+    assert len(answers) == len(wanted)
+    for place, answer in enumerate(answers):
+        assert distance([torch.from_numpy(answer)], [wanted[place]]) < 1e-4, place
 
 
 def test_at_most_a_tenth_is_refused():
@@ -127,7 +138,5 @@ def test_the_masked_original_agrees_in_hundreds_of_cuts():
 
 
 def test_most_cuts_keep_the_users_own_class():
-    found = [one.found for name in ZOO for one in examined(name).tried if one.found]
-    own = sum(one.how == "class" for one in found)
-    assert own >= 0.8 * len(found)
-    assert all(isinstance(one.model, nn.Module) for one in found)
+    found = [one.how for name in ZOO for one in examined(name).tried if not one.refusal]
+    assert found.count("class") >= 0.8 * len(found)

@@ -225,8 +225,9 @@ def named_arguments(node: fx.Node) -> dict[str, Any]:
 
 def module_of(node: fx.Node) -> str:
     """Qualified name of the innermost module that an operator belongs to."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    return str(stack[-1][0]) if stack else ""
+    stack = [str(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    known = [path for path in stack if not path.startswith("_empty")]  # the exporter's own entry
+    return known[-1] if known else ""
 
 
 def is_tensor(node: fx.Node) -> bool:

@@ -4,11 +4,11 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from torch import fx, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from lilliput.shapes.flow import flat, named_arguments
+from lilliput.shapes.flow import flat, module_of, named_arguments
 from lilliput.shapes.graphmodel import replace_weights, weights_of
 from lilliput.shapes.resize import Kept, smaller_call
 
@@ -84,7 +84,7 @@ def _fit_groups(kept: Kept, smaller: nn.Module) -> None:
     for node in kept.shape.captured.graph.graph.nodes:
         if node.op != "call_function":
             continue
-        module, call = smaller.get_submodule(owner(node)), smaller_call(kept, node)
+        module, call = smaller.get_submodule(module_of(node)), smaller_call(kept, node)
         said = call[1] if call else {}
         for name in ("groups", "num_groups"):
             if name in said and hasattr(module, name):
@@ -98,12 +98,6 @@ def _fit_groups(kept: Kept, smaller: nn.Module) -> None:
             _fit_channels(module)
 
 
-def owner(node: fx.Node) -> str:
-    """The module whose code calls an operator, as ``get_submodule`` names it."""
-    stack = [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-    return str(stack[-1]) if stack else ""
-
-
 def _spelled(kept: Kept) -> Numbers:
     """Module -> numbers that its views, zeros and splits spell out -> what they become."""
     found: Numbers = {}
@@ -115,7 +109,7 @@ def _spelled(kept: Kept) -> Numbers:
         pairs = zip(before, _integers(call[1]), strict=False)
         changes = {old: new for old, new in pairs if old != new and new > 0}
         if changes:
-            found.setdefault(owner(node), {}).update(changes)
+            found.setdefault(module_of(node), {}).update(changes)
     return found
 
 
@@ -136,7 +130,7 @@ def _all_sizes(kept: Kept) -> Numbers:
             continue
         for axis in flat(kept.shape.flow.axes[node]):
             if not kept.same(axis):
-                name = owner(node)
+                name = module_of(node)
                 while True:
                     found.setdefault(name, {})[len(axis)] = kept.size(axis)
                     if not name:
