@@ -1,4 +1,4 @@
-"""What `compress` and the verbs that change shapes wrote, as a model that PyTorch can go on with."""
+"""What `compress` or a change of shape wrote, as a model that PyTorch can go on with."""
 
 from pathlib import Path
 

@@ -25,12 +25,14 @@ from lilliput.runs import Run
 from lilliput.runtime.bench import Bench
 from lilliput.stages.mixing import Mixture, Targets
 from lilliput.stages.option_table import OptionTable
-from lilliput.techniques import NarrowSecondOrder
+from lilliput.techniques import NarrowSecondOrder, ShortenDrop
 from lilliput.tensor.divergence import divergence
 from lilliput.trials import DIVERGENCE_EXAMPLES, Trials
 
 LADDER: tuple[Step, ...] = (
-    *(NarrowSecondOrder(remove=share).step_of(()) for share in (0.25, 0.5)),
+    NarrowSecondOrder(remove=0.25).step_of(()),
+    NarrowSecondOrder(remove=0.5).step_of(()),
+    ShortenDrop(blocks=1).step_of(()),
 )
 WORTH = 0.97  # a shape that saves less than this of the latency is no candidate
 
