@@ -47,7 +47,8 @@ class Original:
             TaskError: There is no batch of calibration inputs.
         """
         answers = Answers.of(model, inputs, batches=batches)
-        return cls(model, inputs, shape_of(model, inputs), answers)
+        shape = shape_of(model, inputs, dynamic=answers.varying(inputs))
+        return cls(model, inputs, shape, answers)
 
     def moments(self, names: Iterable[str]) -> dict[str, Moments]:
         """Second moments of what goes into some layers' weights, by the layers' names."""
