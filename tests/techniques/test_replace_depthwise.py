@@ -35,7 +35,7 @@ def test_more_kernels_per_channel_are_nearer_and_named_layers_only_change():
         for rank in (1, 3, 5)
     ]
     costs = [divergence(one) for one in found]
-    assert costs == sorted(costs, reverse=True) and costs[-1] < 0.1 * costs[0]
+    assert costs == sorted(costs, reverse=True) and costs[-1] < 0.2 * costs[0]
     before, after = model.state_dict(), found[0].model.state_dict()
     assert {n for n in before if n not in after} == {"second.weight", "second.bias"}
     assert all(torch.equal(before[n], after[n]) for n in before if n in after)
