@@ -21,16 +21,16 @@ Rule = Callable[[str, nn.Module], nn.Module | None]
 _PREFIX = "replace_"
 
 
-def replace(model: nn.Module, inputs: Any, by: str | Rule, **options: Any) -> nn.Module:
+def replace(model: nn.Module, inputs: Any, *, by: str | Rule, **options: Any) -> nn.Module:
     """A rebuilt copy of a model: `replaced` without its proof. Takes the same arguments."""
-    return replaced(model, inputs, by, **options).model
+    return replaced(model, inputs, by=by, **options).model
 
 
 def replaced(
     model: nn.Module,
     inputs: Any,
-    by: str | Rule,
     *,
+    by: str | Rule,
     names: Iterable[str] = (),
     calibration: Iterable[Any] | None = None,
     **settings: Any,

@@ -29,18 +29,16 @@ def blocks(model: nn.Module, inputs: Any) -> tuple[Block, ...]:
     return tuple(blocks_of(capture(model, inputs, smallest=1)).values())
 
 
-def shorten(
-    model: nn.Module, inputs: Any, blocks: int | float | None = None, **options: Any
-) -> nn.Module:
+def shorten(model: nn.Module, inputs: Any, **options: Any) -> nn.Module:
     """A shorter copy of a model: `shortened` without its proof. Takes the same arguments."""
-    return shortened(model, inputs, blocks, **options).model
+    return shortened(model, inputs, **options).model
 
 
 def shortened(
     model: nn.Module,
     inputs: Any,
-    blocks: int | float | None = None,
     *,
+    blocks: int | float | None = None,
     names: Iterable[str] = (),
     by: str = "drop",
     **settings: Any,

@@ -122,7 +122,7 @@ def _rows(shape: Shape, weight: str) -> tuple[int, int] | None:
     for width in shape.widths.values():
         for tie in width.ties:
             rows = tie.positions
-            if tie.weight == weight and tie.axis == 0:
-                if np.array_equal(rows.reshape(-1), np.arange(rows.size)):
-                    return rows.shape[0], rows.shape[1]
+            ordered = np.array_equal(rows.reshape(-1), np.arange(rows.size))
+            if tie.weight == weight and tie.axis == 0 and ordered:
+                return rows.shape[0], rows.shape[1]
     return None

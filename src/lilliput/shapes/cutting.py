@@ -1,19 +1,20 @@
 """One cut as a transaction: checked, applied to a copy, proved, and kept or refused."""
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from lilliput.errors import LilliputError, ShapeError
-from lilliput.model.exporting import FAILURES
+from lilliput.errors import ShapeError
 from lilliput.model.hashes import model_hash, values_hash
 from lilliput.shapes.graphmodel import graph_model
 from lilliput.shapes.ownclass import own_classes
 from lilliput.shapes.proof import Reference
+from lilliput.shapes.proving import Build, first_proved
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.resize import Kept
 from lilliput.shapes.widths import Shape, Width
@@ -65,29 +66,17 @@ def first_equal(model: nn.Module, kept: Kept, reference: Reference, *, step: str
     Raises:
         ShapeError: None does.
     """
-    refused = []
-    for candidate in own_classes(model, kept):
-        try:
-            checks = reference.compare(candidate)
-        except FAILURES as error:
-            refused.append(str(error).splitlines()[0] if str(error) else type(error).__name__)
-            continue
-        if all(check.equal for check in checks):
-            return Reshaped(candidate, "class", tuple(checks), kept=kept)
-        refused.append(f"other answers, by {max(check.difference for check in checks):.1e}")
-    try:
-        candidate = graph_model(kept.shape.captured.graph, kept)
-        checks = reference.compare(candidate)
-    except (*FAILURES, LilliputError) as error:
-        reasons = "; ".join(dict.fromkeys([*refused, str(error)]))
-        raise ShapeError(f"{step} was refused: {reasons}") from error
-    if not all(check.equal for check in checks):
-        worst = max(check.difference for check in checks)
-        reasons = "; ".join(
-            dict.fromkeys([*refused, f"the graph answers otherwise, by {worst:.1e}"])
-        )
-        raise ShapeError(f"{step} was refused: {reasons}")
-    return Reshaped(candidate.train(model.training), "graph", tuple(checks), kept=kept)
+
+    def builds() -> Iterator[Build]:
+        for candidate in own_classes(model, kept):
+            yield "class", partial(_itself, candidate)
+        yield "graph", lambda: graph_model(kept.shape.captured.graph, kept).train(model.training)
+
+    return replace(first_proved(builds(), reference, what=step), kept=kept)
+
+
+def _itself(candidate: nn.Module) -> nn.Module:
+    return candidate
 
 
 def step_name(verb: str, units: Mapping[str, object]) -> str:

@@ -53,7 +53,7 @@ class Altered(nn.Module):
         return run_graph(self._program, self.model, (args, kwargs), visit=visit, at=at)
 
 
-def first_equal(builds: Iterable[Build], reference: Reference, *, what: str) -> Reshaped:
+def first_proved(builds: Iterable[Build], reference: Reference, *, what: str) -> Reshaped:
     """The first model that answers as the reference at all its sizes of inputs.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from lilliput.batches import flatten_tensors
+from lilliput.batches import as_inputs, flatten_tensors
 from lilliput.errors import TaskError
 from lilliput.evaluation import evaluating
 from lilliput.model.calls import arguments
@@ -54,6 +54,15 @@ class Answers:
             pairs = zip(_outputs(changed, batch), wanted, strict=True)
             found += [divergence(one, other, classes=self.classes) for one, other in pairs]
         return sum(found) / len(found)
+
+    def varying(self, inputs: Any) -> list[tuple[int, ...]]:
+        """Per tensor of the inputs the axes beside the batch along which the batches differ."""
+        batches = [flatten_tensors(as_inputs(one)) for one in (inputs, *self.batches)]
+        shapes = [[one.shape for one in leaves] for leaves in zip(*batches, strict=True)]
+        return [
+            tuple(n for n in range(1, len(each[0])) if len({shape[n] for shape in each}) > 1)
+            for each in shapes
+        ]
 
     def told(self, changed: nn.Module, what: str) -> str:
         """The divergence in a sentence about what was done."""

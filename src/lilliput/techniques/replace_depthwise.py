@@ -58,7 +58,7 @@ class ReplaceDepthwise(Fields):
 
     def _refusal(self, layer: Convolution) -> str:
         """Why a convolution cannot have this rank."""
-        out, inside, *kernel = layer.weight.shape
+        out, inside = layer.weight.shape[:2]
         taps = layer.weight[0, 0].numel()
         if self.rank > min(out, taps):
             return f"rank {self.rank} is more than its kernels have, {min(out, taps)}"

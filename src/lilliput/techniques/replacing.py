@@ -13,7 +13,7 @@ from lilliput.model.moments import Moments
 from lilliput.model.observe import observe
 from lilliput.shapes.graphmodel import replace_weights
 from lilliput.shapes.proof import Reference
-from lilliput.shapes.proving import Build, first_equal, with_modules
+from lilliput.shapes.proving import Build, first_proved, with_modules
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.resize import Kept
 from lilliput.shapes.widths import Shape, shape_of
@@ -47,7 +47,8 @@ class Original:
             TaskError: There is no batch of calibration inputs.
         """
         answers = Answers.of(model, inputs, batches=batches)
-        return cls(model, inputs, shape_of(model, inputs), answers)
+        shape = shape_of(model, inputs, dynamic=answers.varying(inputs))
+        return cls(model, inputs, shape, answers)
 
     def moments(self, names: Iterable[str]) -> dict[str, Moments]:
         """Second moments of what goes into some layers' weights, by the layers' names."""
@@ -82,7 +83,7 @@ class Original:
         """The first of some models that equals another one, with its divergence as a note."""
         with torch.no_grad():
             reference = Reference(equal, Kept(self.shape, {}), self.inputs)
-            found = first_equal(builds, reference, what=f"replacing {what}")
+            found = first_proved(builds, reference, what=f"replacing {what}")
         note = self.answers.told(found.model, f"with {what} replaced")
         return replace(found, notes=(note,))
 

@@ -75,7 +75,7 @@ class Trunk:
             TaskError: There is no batch of calibration inputs.
         """
         answers = Answers.of(model, inputs, batches=batches, classes=classes)
-        shape = shape_of(model, inputs)
+        shape = shape_of(model, inputs, dynamic=answers.varying(inputs))
         known = blocks_of(shape.captured)
         named = [named_block(known, name) for name in dict.fromkeys(where)]
         found = tuple(named or outermost(known))

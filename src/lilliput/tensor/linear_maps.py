@@ -6,7 +6,7 @@ from torch import Tensor
 from lilliput.tensor.low_rank import best_products
 from lilliput.tensor.second_order import inverse_factor
 
-SMALLEST = 1e-6  # of the mean of the diagonal: directions of less energy are not inverted
+RIDGE = 0.01  # of the mean square of the inputs, where there are far fewer rows than inputs
 
 
 class PairSums:
@@ -41,8 +41,8 @@ class PairSums:
     def fitted(self, *, rank: int = 0) -> tuple[list[Tensor], Tensor]:
         """The map ``y = A x + b`` of least squared error; A shrinks where rows are few.
 
-        The second moment is shrunk toward its diagonal by d / (d + N). A smaller rank is the best
-        one under that moment (reduced-rank regression, Izenman 1975).
+        A ridge of d / (d + N) of `RIDGE` is added to the second moment of N rows of d inputs. A
+        smaller rank is the best one under that moment (reduced-rank regression, Izenman 1975).
 
         Args:
             rank: Of A; 0 for any.
@@ -58,10 +58,8 @@ class PairSums:
         x, y = self._x / self.count, self._y / self.count
         inner = self._xx / self.count - x[:, None] * x
         across = self._yx / self.count - y[:, None] * x
-        weight = len(x) / (len(x) + self.count)
-        diagonal = inner.diagonal().clone()
-        inner = (1 - weight) * inner
-        inner.diagonal().copy_(diagonal + SMALLEST * diagonal.mean().clamp_min(1e-30))
+        ridge = RIDGE * len(x) / (len(x) + self.count)
+        inner.diagonal().add_(ridge * inner.diagonal().mean().clamp_min(1e-30))
         full = torch.linalg.solve(inner, across.t()).t()
         factors = [full.float()]
         if 0 < rank < min(full.shape):

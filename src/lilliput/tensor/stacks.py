@@ -41,7 +41,7 @@ def stacked(weight: Tensor, *, middle: int, size: int = 3) -> tuple[Tensor, Tens
     Returns:
         (middle, in, *size) and (out, middle, *rest).
     """
-    out, inside, *kernel = weight.shape
+    inside, *kernel = weight.shape[1:]
     generator = torch.Generator().manual_seed(middle)
     first = torch.randn(middle, inside, *[size] * len(kernel), generator=generator)
     rest = [long - size + 1 for long in kernel]
