@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lilliput.model.encodings import Codebook, Encoding, Grid, Grouped
+from lilliput.runtime.onnx_apart import set_apart
 from lilliput.runtime.onnx_bind import Binding, Bindings
 from lilliput.runtime.onnx_clean import array_of, save, store_once
 from lilliput.runtime.onnx_edit import Editor, Use
@@ -97,6 +98,7 @@ def write_encodings(
         array = store_float(binding, values, before)
         editor.connect(binding.uses, editor.constant(names[0], array))
     integers.finish()
+    set_apart(model, editor)
     store_once(model)
     save(model, path)
     return warnings + _left_out(bindings, encodings)
