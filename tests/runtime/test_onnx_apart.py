@@ -168,7 +168,7 @@ def product(bias, *, turned, reader, alpha=1.0):
         helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["whole"]),
         helper.make_node("DequantizeLinear", ["whole", "step", "zero"], ["read"]),
         helper.make_node("DequantizeLinear", ["codes", "steps"], ["weight"], axis=1 - turned),
-        helper.make_node("ReduceMax", ["read"], ["mean"]),
+        helper.make_node("ReduceMax", ["x"], ["mean"]),
         helper.make_node("Gemm", inputs, ["product"], transB=int(turned), alpha=alpha),
         helper.make_node(reader, ["product"], ["y"]),
     ]

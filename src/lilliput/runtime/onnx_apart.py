@@ -65,7 +65,7 @@ def _turn(weight: ir.Node, codes: ir.Value) -> None:
 def _reader(node: ir.Node) -> str | None:
     """The operator that alone reads what a node gives."""
     value = node.outputs[0]
-    uses = value.uses()
+    uses = list(value.uses())
     return uses[0].node.op_type if len(uses) == 1 and not value.is_graph_output() else None
 
 

@@ -94,8 +94,7 @@ def write_encodings(
             binding = replace(binding, uses=rest)
         if any(isinstance(encodings.get(name), Grid | Grouped | Codebook) for name in names):
             warnings.append(f"{', '.join(names)}: integers do not fit, stored as float")
-        before = array_of(editor.originals[binding.initializer])
-        array = store_float(binding, values, before)
+        array = store_float(binding, values, array_of(editor.originals[binding.initializer]))
         editor.connect(binding.uses, editor.constant(names[0], array))
     integers.finish()
     set_apart(model, editor)
