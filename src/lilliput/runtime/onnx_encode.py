@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from lilliput.model.encodings import Codebook, Encoding, Grid, Grouped
+from lilliput.runtime.onnx_apart import set_apart
 from lilliput.runtime.onnx_bind import Binding, Bindings
 from lilliput.runtime.onnx_clean import array_of, save, store_once
 from lilliput.runtime.onnx_edit import Editor, Use
@@ -93,10 +94,10 @@ def write_encodings(
             binding = replace(binding, uses=rest)
         if any(isinstance(encodings.get(name), Grid | Grouped | Codebook) for name in names):
             warnings.append(f"{', '.join(names)}: integers do not fit, stored as float")
-        before = array_of(editor.originals[binding.initializer])
-        array = store_float(binding, values, before)
+        array = store_float(binding, values, array_of(editor.originals[binding.initializer]))
         editor.connect(binding.uses, editor.constant(names[0], array))
     integers.finish()
+    set_apart(model, editor)
     store_once(model)
     save(model, path)
     return warnings + _left_out(bindings, encodings)

@@ -53,7 +53,6 @@ class Integers:
         axis = 0 if node.attributes.get_int("transB", 0) else 1
         node.replace_input_with(0, self._through(node, scaled, inputs))
         node.replace_input_with(1, self._weight(node, stored, axis))
-        self._round_bias(node, stored)
 
     def convolution(self, node: ir.Node, stored: Stored) -> None:
         """Conv with integers as its kernel, once `finish` is called, which rounds its result too.
@@ -168,11 +167,7 @@ class Integers:
     def _weight(self, node: ir.Node, stored: Stored, axis: int) -> ir.Value:
         codes = self.editor.constant(f"{stored.name}.codes", stored.codes)
         steps = self.editor.constant(f"{stored.name}.steps", stored.row_steps.reshape(-1))
-        parts = [codes, steps]
-        if node.op_type == "Gemm":  # ONNX Runtime takes no Gemm whose weight has no zero point
-            zeros = np.zeros(stored.row_steps.size, np.int8)
-            parts.append(self.editor.constant(f"{stored.name}.zeros", zeros))
-        return self.editor.node(node, "DequantizeLinear", parts, {"axis": axis})
+        return self.editor.node(node, "DequantizeLinear", [codes, steps], {"axis": axis})
 
     def _dynamic(self, node: ir.Node, value: ir.Value, stored: Stored) -> None:
         """Rounds by the extremes of each call: the form that ONNX Runtime fuses into one kernel."""
