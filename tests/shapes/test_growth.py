@@ -214,7 +214,7 @@ def test_a_convolutional_network_takes_larger_images_as_it_is():
         ("lstm", {"depth": 1}, ShapeError, "no residual block that is a module"),
         ("depthwise", {"depth": 1, "blocks": "blocks.7"}, ShapeError, r"did you mean blocks\.[01]"),
         ("norms before", {"width": 1.5, "widths": "words"}, ShapeError, "only a whole factor"),
-        ("tied", {"width": 2.0, "widths": "words#2"}, ShapeError, "cannot be shared out"),
+        ("tied", {"width": 2.0, "widths": "words"}, ShapeError, "cannot be shared out"),
     ],
 )
 def test_what_cannot_grow_is_refused_and_nothing_changes(name, growth, error, message):
@@ -241,11 +241,14 @@ def test_what_cannot_be_exact_is_done_when_asked_for_and_says_by_how_much():
     assert by_itself.notes == ("words stays as it is: wider, it would change the answers",)
 
 
-def test_a_layer_that_shares_its_weights_with_another_is_not_inserted_again():
+@pytest.mark.parametrize("block", ["layers.1", "layers.2"])
+def test_a_copy_of_a_layer_with_shared_weights_has_its_own(block):
     model, inputs = build_with(Language, WORDS)
     model.layers[1].down = model.layers[2].down
-    with pytest.raises(ShapeError, match="shares"):
-        lilliput.grow(model, inputs, depth=1, blocks="layers.2")
+    found = lilliput.grown(model, inputs, depth=1, blocks=block)
+    check(model, found, inputs)
+    copied = found.model.layers[int(block[-1]) + 1]
+    assert not copied.down.weight.any() and model.layers[2].down.weight.any()
 
 
 def test_widening_takes_only_copies_of_all_units():

@@ -43,12 +43,12 @@ def deepen(model: nn.Module, shape: Shape, block: Block, *, inputs: Any) -> Resh
     if not block.module:
         raise ShapeError(f"{step} was refused: it is no module of its own")
     new = copy.deepcopy(model.get_submodule(block.name))
-    still = _stillness(shape, block)
+    still, names = _stillness(shape, block), _names(model, shape, block)
     reference = Reference(model, Kept(shape, {}), inputs)
     refused = []
     for counted in (False, True):
         deeper = copy.deepcopy(model)
-        _silence(shape, block, still, old=deeper.get_submodule(block.name), new=new)
+        _silence(still, names, old=deeper.get_submodule(block.name), new=new)
         home = _insert(deeper, block.name, new, counted=counted)
         try:
             checks = _compared(deeper, home, reference)
@@ -83,22 +83,28 @@ def _parameters(shape: Shape) -> dict[fx.Node, str]:
     }
 
 
+def _names(model: nn.Module, shape: Shape, block: Block) -> dict[fx.Node, str]:
+    """Nodes of weights -> their names inside of a block, for those that it has."""
+    module = model.get_submodule(block.name)
+    own = {id(one): name for name, one in module.named_parameters(remove_duplicate=False)}
+    held = {node: id(model.get_parameter(name)) for node, name in _parameters(shape).items()}
+    return {node: own[number] for node, number in held.items() if number in own}
+
+
 def _silence(
-    shape: Shape, block: Block, still: Stillness, *, old: nn.Module, new: nn.Module
+    still: Stillness, names: dict[fx.Node, str], *, old: nn.Module, new: nn.Module
 ) -> None:
     """Makes the new block add nothing, and the norms up to it scale nothing."""
-    names, prefix = _parameters(shape), f"{block.name}."
 
     def own(module: nn.Module, node: fx.Node) -> Tensor:
-        if not names[node].startswith(prefix):
-            raise ShapeError(f"{block.name} shares {names[node]} with the rest of the model")
-        return module.get_parameter(names[node].removeprefix(prefix))
+        if node not in names:
+            raise ShapeError(f"the block takes {node.name} from the rest of the model")
+        return module.get_parameter(names[node])
 
     with torch.no_grad():
         for node in still.zeros:
             own(new, node).zero_()
-        last = still.norms[-1:]
-        for module, norms in ((new, still.norms[:-1]), (old, last)):
+        for module, norms in ((new, still.norms[:-1]), (old, still.norms[-1:])):
             for norm in norms:
                 for node, start in zip(scales(norm), (1.0, 0.0), strict=False):
                     own(module, node).fill_(start)

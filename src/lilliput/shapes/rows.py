@@ -197,13 +197,13 @@ def _places(shape: Shape, axis: Axis) -> Places:
     """Weights that run along an axis of the output, position by position."""
     units = shape.settled.units(axis)
     found: Places = {}
-    for source in shape.flow.sources.values():
+    for name, source in shape.flow.sources.items():
         for place, own in enumerate(source.axes):
             if not np.isin(shape.settled.units(own), units).any():
                 continue
-            if not np.array_equal(shape.settled.units(own), units) or source.name in found:
-                raise ShapeError(f"{source.name} holds the classes in an order of its own")
-            found[source.name] = place
+            if not np.array_equal(shape.settled.units(own), units) or name in found:
+                raise ShapeError(f"{name} holds the classes in an order of its own")
+            found[name] = place
     return found
 
 
