@@ -120,7 +120,8 @@ def _theirs(
     )
     found = cut(subject.model, known.shape, units=units, inputs=inputs)
     if found.kept is not None:
-        write(refit(subject.model, found.kept, known.batches), found.kept, found.model)
+        fitted = refit(subject.model, found.kept, batches=known.batches)
+        write(fitted, found.model, kept=found.kept)
     return found.model
 
 

@@ -84,7 +84,7 @@ class NarrowSecondOrder(Fields):
         roots = {
             name: _root(side)
             for name, side in worth(
-                subject.model, subject.shape, every, batches=few, probe=probe
+                subject.model, subject.shape, columns=every, batches=few, probe=probe
             ).items()
         }
         found = {}
