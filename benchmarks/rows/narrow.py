@@ -24,13 +24,13 @@ from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.processes import Worker
 from lilliput.shapes.cutting import cut
 from lilliput.shapes.refitting import refit, write
-from lilliput.shapes.reshaped import Reshaped
 from lilliput.techniques.narrowing import Subject as Narrowing
 
 Done = frozenset[tuple[str, str, int]]
 Make = Callable[[], nn.Module]
 AMOUNTS = {"minilm": (0.25, 0.5), "efficientnet": (0.25,)}
 HIDDEN = {"minilm": "intermediate.dense", "efficientnet": "_expand_conv"}
+CLASSES = ("efficientnet",)  # subjects whose outputs are scores of classes
 SENTENCES, TOKENS = (1, 8), 32
 
 
@@ -72,34 +72,27 @@ def measure(row: str, subject_name: str, done: Done) -> Iterator[Record]:
 def methods(subject: Subject, names: list[str], *, remove: float) -> Mapping[str, Make]:
     """Name -> makes the narrower model."""
     ours = partial(_narrowed, subject, names, remove)
-    found: dict[str, Make] = {
-        "activation norms": partial(ours, "activation", refit="none"),
+    found: dict[str, Make] = {}
+    if subject.name == "minilm":
+        theirs = partial(_theirs, subject, names, remove)
+        found["torch-pruning group magnitude"] = theirs
+        found["torch-pruning group magnitude, our refit"] = partial(theirs, refitted=True)
+    else:
+        found["activation norms"] = partial(ours, "activation", refit="none")
+    return found | {
+        "second order, refit": partial(ours, "second_order"),
+        "second order over all layers, refit": partial(ours, "second_order", scope="global"),
         "magnitude, refit": partial(ours, "magnitude"),
         "activation norms, refit": partial(ours, "activation"),
-        "second order, refit": partial(ours, "second_order"),
     }
-    if subject.name == "minilm":
-        found["torch-pruning group magnitude"] = partial(_theirs, subject, names, remove)
-        found["torch-pruning group magnitude, our refit"] = partial(
-            _theirs_refitted, subject, names, remove
-        )
-    return found
 
 
 def _narrowed(
-    subject: Subject,
-    names: list[str],
-    remove: float,
-    criterion: str,
-    *,
-    refit: str = "least_squares",
+    subject: Subject, names: list[str], remove: float, criterion: str, **settings: str
 ) -> nn.Module:
-    return _ours(subject, names, remove=remove, criterion=criterion, refit=refit).model
-
-
-def _ours(
-    subject: Subject, names: list[str], *, remove: float, criterion: str, refit: str
-) -> Reshaped:
+    """Ours, with any number of units left."""
+    if criterion == "second_order" and subject.name in CLASSES:
+        settings["output"] = "classes"
     return narrowed(
         subject.model,
         dict(subject.calibration[0]),
@@ -108,28 +101,27 @@ def _ours(
         criterion=criterion,
         calibration=subject.calibration,
         multiple=1,
-        refit=refit,
-    )
+        **settings,
+    ).model
 
 
-def _theirs(subject: Subject, names: list[str], remove: float) -> nn.Module:
+def _theirs(
+    subject: Subject, names: list[str], remove: float, *, refitted: bool = False
+) -> nn.Module:
+    """Pruned by Torch-Pruning; or what it keeps, cut and refitted by us."""
     from benchmarks.peers.torch_pruning_units import prune
 
-    return prune(subject.model, subject.calibration[0], layers=names, remove=remove)[0]
-
-
-def _theirs_refitted(subject: Subject, names: list[str], remove: float) -> nn.Module:
-    """What it keeps, cut and refitted by us."""
-    from benchmarks.peers.torch_pruning_units import prune
-
-    _, units = prune(subject.model, subject.calibration[0], layers=names, remove=remove)
+    pruned, units = prune(subject.model, subject.calibration[0], layers=names, remove=remove)
+    if not refitted:
+        return pruned
     inputs = dict(subject.calibration[0])
     known = Narrowing.of(
         subject.model, inputs, where=tuple(names), batches=map(dict, subject.calibration)
     )
     found = cut(subject.model, known.shape, units=units, inputs=inputs)
     if found.kept is not None:
-        write(refit(subject.model, found.kept, known.batches), found.kept, found.model)
+        fitted = refit(subject.model, found.kept, batches=known.batches)
+        write(fitted, found.model, kept=found.kept)
     return found.model
 
 

@@ -83,8 +83,8 @@ def narrow(model, inputs, batches, *, fit):
     shape = shape_of(model, inputs)
     found = cut(model, shape, units={"enter": [0, 1, 2, 3]}, inputs=inputs)
     if fit:
-        fitted = refit(model, found.kept, batches)
-        write(fitted, found.kept, found.model)
+        fitted = refit(model, found.kept, batches=batches)
+        write(fitted, found.model, kept=found.kept)
         assert fitted.notes == []
     return found.model
 
@@ -126,15 +126,15 @@ def test_later_layers_make_up_for_what_earlier_ones_miss():
     model, batches = Deep().eval(), [torch.randn(256, 16) for _ in range(4)]
     shape, new = shape_of(model, batches[0]), torch.randn(256, 16)
     found = cut(model, shape, units={f"up.{n}": range(20) for n in range(4)}, inputs=batches[0])
-    fitted = refit(model, found.kept, batches)
+    fitted = refit(model, found.kept, batches=batches)
     assert fitted.fitted == [f"down.{n}.weight" for n in range(4)]
-    write(fitted, found.kept, found.model)
+    write(fitted, found.model, kept=found.kept)
     with torch.no_grad():
         whole = float((found.model(new) - model(new)).norm())
     alone = cut(model, shape, units={f"up.{n}": range(20) for n in range(4)}, inputs=batches[0])
     for n in range(4):
         one = cut(model, shape, units={f"up.{n}": range(20)}, inputs=batches[0])
-        apart = refit(model, one.kept, batches)
+        apart = refit(model, one.kept, batches=batches)
         alone.model.down[n].weight.data.copy_(apart.weights[f"down.{n}.weight"][:, :20])
         alone.model.down[n].bias.data.copy_(apart.weights[f"down.{n}.bias"])
     with torch.no_grad():
@@ -160,7 +160,7 @@ def test_what_cannot_be_fitted_is_cut_and_noted():
     shape = shape_of(model, ids)
     (name,) = [width.name for width in shape.widths.values() if width.free]
     found = cut(model, shape, units={name: range(4)}, inputs=ids)
-    notes = refit(model, found.kept, [ids]).notes
+    notes = refit(model, found.kept, batches=[ids]).notes
     assert [note.partition(" was not fitted anew: ")[2] for note in notes] == [
         "it is a table too",
         "it is read in several places",

@@ -36,7 +36,7 @@ class Mixing:
         touched = [node for node, axis in kept.shape.flow.mixers if not kept.mask(axis).all()]
         self.at = frozenset(node.name for node in touched)
 
-    def visit(self, node: fx.Node, args: tuple[Any, ...], value: Any) -> Any:
+    def __call__(self, node: fx.Node, args: tuple[Any, ...], value: Any) -> Any:
         """The result over what stays, zeros where something went."""
         axes = self._kept.shape.flow.axes
         target, values = smaller_call(self._kept, node) or (node.target, named_arguments(node))

@@ -96,7 +96,7 @@ class Reference:
     def _through_graph(self, call: Arguments) -> Any:
         program = self._kept.shape.captured.graph
         deaf, mixing = Deaf(self._model, self._deaf), self._mixing
-        return run_graph(program, deaf, call, visit=mixing.visit, at=mixing.at)
+        return run_graph(program, deaf, call, visit=mixing, at=mixing.at)
 
 
 def _sizes(kept: Kept, inputs: Any, runs: Any) -> Iterator[Any]:

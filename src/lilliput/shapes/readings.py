@@ -53,7 +53,7 @@ def _places(line: Tensor, width: Width) -> Tensor:
 
 
 def observed(
-    model: nn.Module, shape: Shape, columns: Iterable[Columns], *, batches: Iterable[Any]
+    model: nn.Module, shape: Shape, *, columns: Iterable[Columns], batches: Iterable[Any]
 ) -> dict[str, Moments]:
     """Moments of the weights named, those that were multiplied with something.
 
@@ -67,8 +67,8 @@ def observed(
 def worth(
     model: nn.Module,
     shape: Shape,
-    columns: Iterable[Columns],
     *,
+    columns: Iterable[Columns],
     batches: Iterable[Any],
     probe: Probe,
 ) -> dict[str, Tensor]:

@@ -78,7 +78,7 @@ class Refitted:
     notes: list[str] = field(default_factory=list)
 
 
-def refit(model: nn.Module, kept: Kept, batches: Iterable[Any]) -> Refitted:
+def refit(model: nn.Module, kept: Kept, *, batches: Iterable[Any]) -> Refitted:
     """Least squares for every weight that reads a cut width, in the order of the graph.
 
     The original and the model deaf to what goes are walked through the graph side by side, all
@@ -102,7 +102,7 @@ def refit(model: nn.Module, kept: Kept, batches: Iterable[Any]) -> Refitted:
                 walks.append(
                     (
                         Walk(program, model, call, visit=_as_it_is, at=frozenset()),
-                        Walk(program, deaf, call, visit=mixing.visit, at=mixing.at),
+                        Walk(program, deaf, call, visit=mixing, at=mixing.at),
                     )
                 )
         pending: list[fx.Node] = []
@@ -123,13 +123,13 @@ def refit(model: nn.Module, kept: Kept, batches: Iterable[Any]) -> Refitted:
     return found
 
 
-def write(found: Refitted, kept: Kept, model: nn.Module) -> None:
+def write(found: Refitted, model: nn.Module, *, kept: Kept) -> None:
     """Puts fitted weights into the narrower model.
 
     Args:
         found: From `refit`.
-        kept: What stays.
         model: The narrower model; its weights change.
+        kept: What stays.
     """
     own = dict(model.state_dict(keep_vars=True))
     sources = kept.shape.flow.sources

@@ -26,7 +26,7 @@ from lilliput.techniques.narrowing import (
 )
 from lilliput.tensor.greedy_removal import Reading, greedy_removal
 from lilliput.tensor.removal import left
-from lilliput.tensor.second_order import damped
+from lilliput.tensor.second_order import damped, share_for_units, toward_diagonal
 
 PROBED = 2  # batches whose output gradients are taken
 
@@ -84,7 +84,7 @@ class NarrowSecondOrder(Fields):
         roots = {
             name: _root(side)
             for name, side in worth(
-                subject.model, subject.shape, every, batches=few, probe=probe
+                subject.model, subject.shape, columns=every, batches=few, probe=probe
             ).items()
         }
         found = {}
@@ -106,9 +106,9 @@ def _root(side: Tensor) -> Tensor:
     """R with R^T R = G, shrunk toward its diagonal: (rows, rows), or (rows,) of a diagonal."""
     if side.dim() == 1:
         return side.clamp_min(0).sqrt()
-    diagonal = torch.diag(side.diagonal())
-    shrunk = (1 - OUTPUT_SHRINKAGE) * side + OUTPUT_SHRINKAGE * diagonal
-    root: Tensor = torch.linalg.cholesky(damped(shrunk), upper=True)
+    root: Tensor = torch.linalg.cholesky(
+        damped(toward_diagonal(side, OUTPUT_SHRINKAGE)), upper=True
+    )
     return root.float()
 
 
@@ -118,9 +118,12 @@ def _readings(subject: Subject, width: Width, *, roots: Mapping[str, Tensor]) ->
     shrunk: dict[int, Tensor] = {}
     for columns in subject.seen(width):
         site, moments = columns.site, subject.moments[columns.site.name]
-        key = moments.second.data_ptr() if moments.second is not None else 0
+        if moments.second is None:
+            raise ValueError(f"{site.name} was not observed")
+        key = moments.second.data_ptr()
         if key not in shrunk:
-            shrunk[key] = moments.shrunk()
+            share = share_for_units(site.columns, moments.count)
+            shrunk[key] = toward_diagonal(moments.second / moments.count, share)
         weight = site.matrix(subject.weights[site.name].detach()).float()
         if site.name in roots:
             root = roots[site.name]

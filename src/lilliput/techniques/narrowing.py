@@ -98,7 +98,7 @@ class Subject:
     def moments(self) -> dict[str, Moments]:
         """Of the weights that read the widths, by name."""
         every = [one for columns in self.columns.values() for one in columns]
-        return observed(self.model, self.shape, every, batches=self.batches)
+        return observed(self.model, self.shape, columns=every, batches=self.batches)
 
     def seen(self, width: Width) -> list[Columns]:
         """The columns that read a width and whose inputs were observed.
@@ -182,8 +182,8 @@ def narrowed(technique: Narrows, subject: Subject, *, scores: Mapping[str, Tenso
 def _refitted(subject: Subject, found: Reshaped) -> Reshaped:
     if found.kept is None:
         return found
-    fitted = refit(subject.model, found.kept, subject.batches)
-    write(fitted, found.kept, found.model)
+    fitted = refit(subject.model, found.kept, batches=subject.batches)
+    write(fitted, found.model, kept=found.kept)
     notes = [*found.notes, *fitted.notes]
     if fitted.fitted:
         notes.append(f"fitted anew after the proof: {', '.join(fitted.fitted)}")

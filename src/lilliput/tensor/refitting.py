@@ -8,7 +8,7 @@ Surgeon for all inputs that went (Hassibi & Stork 1993), D = W_R H_RK inv(H_KK).
 import torch
 from torch import Tensor
 
-from lilliput.tensor.second_order import damped
+from lilliput.tensor.second_order import damped, share_for_units, toward_diagonal
 
 
 class Misses:
@@ -38,8 +38,8 @@ class Misses:
     def correction(self, *, centred: bool) -> tuple[Tensor, Tensor]:
         """What to add to the weight, and to the bias.
 
-        Second moments are shrunk toward their diagonal by d / (d + N), products with what is
-        missed by as much, and damped: with few rows little is corrected.
+        Second moments are shrunk toward their diagonal, products with what is missed by as much,
+        and damped: with few rows little is corrected.
 
         Args:
             centred: Whether there is a bias that can take over the means.
@@ -54,10 +54,8 @@ class Misses:
             second = second - inputs[:, :, None] * inputs[:, None, :]
             cross = cross - missed[:, :, None] * inputs[:, None, :]
         columns = second.shape[-1]
-        share = columns / (columns + count)
-        diagonal = torch.diag_embed(second.diagonal(dim1=1, dim2=2))
-        second = damped((1 - share) * second + share * diagonal)
-        factor = torch.linalg.cholesky(second)
+        share = share_for_units(columns, self.count)
+        factor = torch.linalg.cholesky(damped(toward_diagonal(second, share)))
         found = torch.cholesky_solve((1 - share) * cross.transpose(1, 2), factor).transpose(1, 2)
         shift = torch.zeros_like(missed)
         if centred:

@@ -30,6 +30,28 @@ def damped(second: Tensor, damping: float = DAMPING) -> Tensor:
     return result
 
 
+def toward_diagonal(second: Tensor, share: float) -> Tensor:
+    """(..., in, in) second moments, a share of what is off the diagonal taken away."""
+    diagonal = torch.diag_embed(second.diagonal(dim1=-2, dim2=-1))
+    return (1 - share) * second + share * diagonal
+
+
+def share_for_units(columns: int, count: int) -> float:
+    """How far second moments go toward their diagonal before whole units are removed by them.
+
+    A tenth of the share where single weights are rounded: with that, whole neurons of MiniLM were
+    chosen worse (relative error 0.334 instead of 0.318 on other texts).
+
+    Args:
+        columns: d, inputs.
+        count: N, calibration rows.
+
+    Returns:
+        d / (d + 10 N).
+    """
+    return columns / (columns + 10 * max(1, count))
+
+
 def inverse_factor(second: Tensor, damping: float = DAMPING) -> Tensor:
     """Upper Cholesky factor U of the inverse of the damped H: inv(H) = U^T U.
 
