@@ -145,7 +145,7 @@ def _spec(module: nn.Module, old: dict[str, nn.Module]) -> ModuleSpec | None:
     kept = set(module.state_dict())
     return ModuleSpec(
         kind=kind,
-        attributes=_plain(module),
+        attributes=_plain(module) | _absent(module),
         parameters=tuple(name for name, _ in module.named_parameters(recurse=False)),
         buffers=tuple(name for name, _ in module.named_buffers(recurse=False) if name in kept),
         modules={name: child for name, child in children.items() if child is not None},
@@ -165,6 +165,11 @@ def _twins(spec: ModuleSpec, path: str, new: dict[str, nn.Module]) -> dict[str, 
     for leaf, child in spec.modules.items():
         found |= _twins(child, f"{path}.{leaf}", new)
     return found
+
+
+def _absent(module: nn.Module) -> dict[str, Value]:
+    """Parameters that the module could have and has not: a bias."""
+    return {name: None for name, value in module._parameters.items() if value is None}
 
 
 def _build(
