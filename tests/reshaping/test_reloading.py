@@ -1,4 +1,4 @@
-"""What stands in the place of blocks and layers is put into a fresh instance of the user's class."""
+"""What stands in the place of blocks and layers, put into a fresh instance of the class."""
 
 import pytest
 import torch
