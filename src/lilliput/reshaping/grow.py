@@ -126,5 +126,7 @@ def _one_step(model: nn.Module, step: Step, words: int | Tensor | None, *, input
     technique = structural_from_step(step)
     if step.technique == "grow_vocabulary" and isinstance(words, Tensor):
         shape = shape_of(model, inputs)
-        return larger_vocabulary(model, shape, vocabulary(shape)[0], rows=words, inputs=inputs)
+        return larger_vocabulary(
+            model, shape, table=vocabulary(shape)[0], rows=words, inputs=inputs
+        )
     return technique.change(model, inputs, where=step.where)

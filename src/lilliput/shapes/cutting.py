@@ -46,15 +46,14 @@ def cut(
     """
     _check_unchanged(model, shape)
     kept = Kept(shape, {name: _checked(shape, name, left) for name, left in units.items()})
-    found = first_equal(
-        model, kept, Reference(model, kept, inputs), step=step_name("cutting", units)
-    )
+    reference = Reference(model, kept, inputs)
+    found = resized(model, kept, reference=reference, step=step_name("cutting", units))
     mixed = [norm for name in kept.units for norm in shape.widths[name].norms]
     notes = [f"{norm} mixes what was cut with what stays" for norm in dict.fromkeys(mixed)]
     return replace(found, notes=tuple(notes))
 
 
-def first_equal(model: nn.Module, kept: Kept, reference: Reference, *, step: str) -> Reshaped:
+def resized(model: nn.Module, kept: Kept, *, reference: Reference, step: str) -> Reshaped:
     """A model over other weights that answers as it should: the user's class, else its graph.
 
     Args:

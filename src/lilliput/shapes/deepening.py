@@ -22,7 +22,7 @@ _Stack = nn.ModuleList | nn.Sequential
 _COUNTS = ("layer", "depth", "block")
 
 
-def deepen(model: nn.Module, shape: Shape, block: Block, *, inputs: Any) -> Reshaped:
+def deepen(model: nn.Module, shape: Shape, *, block: Block, inputs: Any) -> Reshaped:
     """Inserts a copy of a block behind it that starts as the identity. The model is left as it was.
 
     The copy's last projections are zero, so that it adds nothing (as Net2DeeperNet, arXiv
@@ -66,7 +66,7 @@ def _stillness(shape: Shape, block: Block) -> Stillness:
     nodes = {node.name: node for node in shape.captured.graph.graph.nodes}
     found = None
     if block.entry and block.exit:
-        found = stillness(nodes[block.entry], nodes[block.exit], set(_parameters(shape)))
+        found = stillness(nodes[block.entry], nodes[block.exit], parameters=set(_parameters(shape)))
     if found is None:
         raise ShapeError(f"no weights are known that make {block.name} add nothing")
     return found

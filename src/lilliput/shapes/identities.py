@@ -27,7 +27,7 @@ def plain_places(model: nn.Module) -> list[str]:
     ]
 
 
-def deepen_plain(model: nn.Module, shape: Shape, name: str, *, inputs: Any) -> Reshaped:
+def deepen_plain(model: nn.Module, shape: Shape, *, name: str, inputs: Any) -> Reshaped:
     """Inserts an identity layer and an activation behind an activation of a plain stack.
 
     The function stays as it is (Net2DeeperNet, arXiv 1511.05641). The model is left as it was.

@@ -55,7 +55,7 @@ def vocabulary(shape: Shape, name: str = "") -> tuple[str, int]:
 
 
 def larger_vocabulary(
-    model: nn.Module, shape: Shape, table: str, *, rows: int | Tensor, inputs: Any
+    model: nn.Module, shape: Shape, *, table: str, rows: int | Tensor, inputs: Any
 ) -> Reshaped:
     """Adds words behind those of a table, and their rows in the output layer, tied or not.
 
@@ -121,7 +121,7 @@ def classes(shape: Shape, name: str = "") -> Width:
 
 
 def more_classes(
-    model: nn.Module, shape: Shape, width: Width, *, count: int, inputs: Any
+    model: nn.Module, shape: Shape, *, width: Width, count: int, inputs: Any
 ) -> Reshaped:
     """Adds classes behind those of an output layer; the old scores stay. The model stays too.
 

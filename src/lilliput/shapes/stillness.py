@@ -38,7 +38,7 @@ class Stillness:
         return Stillness((*self.zeros, *zeros), (*self.norms, *norms))
 
 
-def stillness(entry: fx.Node, exit: fx.Node, parameters: set[fx.Node]) -> Stillness | None:
+def stillness(entry: fx.Node, exit: fx.Node, *, parameters: set[fx.Node]) -> Stillness | None:
     """How a block can be made to give what it is given; None where no way is known.
 
     Args:
@@ -51,12 +51,12 @@ def stillness(entry: fx.Node, exit: fx.Node, parameters: set[fx.Node]) -> Stilln
         return Stillness()
     if name in _SUMS:
         for passing, branch in (exit.all_input_nodes, exit.all_input_nodes[::-1]):
-            inner = stillness(entry, passing, parameters)
+            inner = stillness(entry, passing, parameters=parameters)
             zeros = _silenced(branch, parameters) if inner is not None else None
             if inner is not None and zeros is not None:
                 return inner.and_(zeros=zeros)
     if name in _SAME | _ONCE | _NORMS:
-        inner = stillness(entry, exit.all_input_nodes[0], parameters)
+        inner = stillness(entry, exit.all_input_nodes[0], parameters=parameters)
         return inner.and_(norms=(exit,)) if inner is not None and name in _NORMS else inner
     return None
 

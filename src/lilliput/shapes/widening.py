@@ -12,7 +12,7 @@ from torch import nn
 from lilliput.errors import ShapeError
 from lilliput.shapes.atoms import Axis
 from lilliput.shapes.copies import Copies, Filling
-from lilliput.shapes.cutting import first_equal, named_width, step_name
+from lilliput.shapes.cutting import named_width, resized, step_name
 from lilliput.shapes.graphmodel import graph_model
 from lilliput.shapes.proof import Reference
 from lilliput.shapes.reshaped import Reshaped
@@ -59,15 +59,15 @@ def widen(
         )
     reference = Reference(model, copies, inputs)
     if not lost:
-        return first_equal(model, copies, reference, step=step)
+        return resized(model, copies, reference=reference, step=step)
     graph = graph_model(shape.captured.graph, copies)
     worst = max(check.difference for check in reference.compare(graph))
-    found = first_equal(model, copies, reference.answered_by(graph), step=step)
+    found = resized(model, copies, reference=reference.answered_by(graph), step=step)
     note = f"it answers otherwise than the original, by {worst:.1e} of the largest output"
     return replace(found, notes=(note, *lost))
 
 
-def keeps_answers(shape: Shape, name: str, units: Sequence[int] | Axis) -> bool:
+def keeps_answers(shape: Shape, name: str, *, units: Sequence[int] | Axis) -> bool:
     """Whether copies of a width's units can do together what one did."""
     return not Copies(shape, {name: np.asarray(units, np.int64)}).losses()
 

@@ -43,4 +43,4 @@ class GrowClasses(Fields):
         if len(where) > 1:
             raise ShapeError(f"one output grows at a time, got {', '.join(where)}")
         width = classes(shape, *where)
-        return more_classes(model, shape, width, count=self.classes, inputs=inputs)
+        return more_classes(model, shape, width=width, count=self.classes, inputs=inputs)

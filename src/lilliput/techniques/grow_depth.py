@@ -56,7 +56,7 @@ class GrowDepth(Fields):
             )
         if deeper is None:
             raise ShapeError("nothing was inserted")
-        return proved_as_a_whole(model, shape, deeper, inputs=inputs)
+        return proved_as_a_whole(model, shape, found=deeper, inputs=inputs)
 
 
 class _Places:
@@ -100,8 +100,8 @@ class _Places:
 def _inserted(model: nn.Module, shape: Shape, name: str, *, inputs: Any) -> Reshaped:
     block = blocks_of(shape.captured).get(name)
     if block is None:
-        return deepen_plain(model, shape, name, inputs=inputs)
-    return deepen(model, shape, block, inputs=inputs)
+        return deepen_plain(model, shape, name=name, inputs=inputs)
+    return deepen(model, shape, block=block, inputs=inputs)
 
 
 def _spread(places: Sequence[str], count: int) -> list[str]:

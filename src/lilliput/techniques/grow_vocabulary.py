@@ -43,4 +43,4 @@ class GrowVocabulary(Fields):
         if len(where) > 1:
             raise ShapeError(f"one vocabulary grows at a time, got {', '.join(where)}")
         table, _ = vocabulary(shape, *where)
-        return larger_vocabulary(model, shape, table, rows=self.words, inputs=inputs)
+        return larger_vocabulary(model, shape, table=table, rows=self.words, inputs=inputs)

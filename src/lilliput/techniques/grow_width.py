@@ -73,7 +73,7 @@ class GrowWidth(Fields):
         names = []
         for width in free:
             units = copied_units(width.units, self.factor, seed=self.seed)
-            if self.exact and not keeps_answers(shape, width.name, units):
+            if self.exact and not keeps_answers(shape, width.name, units=units):
                 notes.append(f"{width.name} stays as it is: wider, it would change the answers")
             else:
                 names.append(width.name)

@@ -25,7 +25,7 @@ def captured(model: nn.Module, inputs: Any, *, batches: Iterable[Any] | None) ->
     return shape_of(model, inputs)
 
 
-def proved_as_a_whole(model: nn.Module, shape: Shape, found: Reshaped, *, inputs: Any) -> Reshaped:
+def proved_as_a_whole(model: nn.Module, shape: Shape, *, found: Reshaped, inputs: Any) -> Reshaped:
     """The last of several steps, compared with the model before all of them."""
     checks = Reference(model, Kept(shape, {}), inputs).compare(found.model)
     return replace(found, checks=tuple(checks))
