@@ -148,7 +148,8 @@ def test_the_file_computes_what_the_encodings_say(tmp_path):
             value = layer(value)
             continue
         assert grid.outliers is None
-        value = grid.inputs.rounded(value * grid.column_steps)
+        columns = 1.0 if grid.column_steps is None else grid.column_steps
+        value = grid.inputs.rounded(value * columns)
         value = value @ (grid.codes.float() * grid.row_steps[:, None]).t() + layer.bias
     assert signal_to_noise(value.numpy(), answer(path, batch.numpy())) > 45
 
