@@ -101,7 +101,7 @@ class Herd(nn.Module):
         super().__init__()
         self.models = nn.ModuleList(models)
 
-    def forward(self, *batches: Any) -> list[Tensor]:
+    def forward(self, batches: list[Any]) -> list[Tensor]:
         return [
             one for pair in zip(self.models, batches, strict=True) for one in floats(call(*pair))
         ]
@@ -114,7 +114,7 @@ class Herd(nn.Module):
 )
 def test_the_cut_networks_run_in_onnx_runtime(names, tmp_path):
     herd = Herd([examined(name).halved for name in names]).eval()
-    batches = tuple(ZOO[name].example() for name in names)
+    batches = ([ZOO[name].example() for name in names],)
     exported = export_original(herd, batches, tmp_path / "cut.onnx")
     leaves = [one for one in pytree.tree_leaves(batches) if isinstance(one, Tensor)]
     feed = {name: one.numpy() for name, one in zip(exported.inputs, leaves, strict=True)}
