@@ -7,6 +7,7 @@ from lilliput.reshaping.replace import replace, replaced
 from lilliput.reshaping.saving import Saved, save_reshaped
 from lilliput.reshaping.shorten import blocks, shorten, shortened
 from lilliput.reshaping.shrink import shrink_to, shrunk_to
+from lilliput.shapes.optimizers import resized_optimizer
 
 __all__ = [
     "Output",
@@ -20,6 +21,7 @@ __all__ = [
     "narrowed",
     "replace",
     "replaced",
+    "resized_optimizer",
     "save_reshaped",
     "shorten",
     "shortened",

@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -32,6 +32,10 @@ class GraphModel(fx.GraphModule):
     `train` and `eval` switch batch norms and dropout as in the class it was captured from;
     dropout inside of fused attention stays off.
     """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "GraphModel":
+        with silenced():  # PyTorch copies its own deprecated classes
+            return cast("GraphModel", super().__deepcopy__(memo))
 
     def train(self, mode: bool = True) -> "GraphModel":
         """Switches every operator that works differently in training."""

@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -24,11 +25,12 @@ def resized_optimizer(optimizer: Optimizer, found: Reshaped, *, original: nn.Mod
         original: The model before the cut.
 
     Raises:
-        ShapeError: Nothing was cut, it trains a weight that `original` does not have, or its state
-            is not laid out like its parameters (L-BFGS, factored moments).
+        ShapeError: Units were copied or nothing was cut, it trains a weight that `original` does
+            not have, or its state is not laid out like its parameters (L-BFGS, factored moments).
     """
-    if found.kept is None:
-        raise ShapeError("this step cut no units, so no optimizer can be cut along")
+    kept = found.kept
+    if kept is None or any(np.unique(units).size < len(units) for units in kept.units.values()):
+        raise ShapeError("this step did not only cut units, so no optimizer can be cut along")
     names = {id(one): name for name, one in original.named_parameters()}
     smaller = weights_of(found.model)
     groups = []
@@ -41,7 +43,7 @@ def resized_optimizer(optimizer: Optimizer, found: Reshaped, *, original: nn.Mod
     for parameter, state in optimizer.state.items():
         name = _name(names, parameter)
         made.state[smaller[name]] = {
-            key: _cut(found.kept, value, parameter, f"{key} of {name}", name=name)
+            key: _cut(kept, value, parameter, f"{key} of {name}", name=name)
             for key, value in state.items()
         }
     return made

@@ -145,11 +145,11 @@ class _Space:
 def _spaces(flow: Flow, settled: Settled) -> list[_Space]:
     """Units with the same places in the same weights together, in the order of the graph."""
     places: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for source in flow.sources.values():
+    for name, source in flow.sources.items():
         for number, axis in enumerate(source.axes):
             units = settled.units(axis)
             for index in np.flatnonzero(units >= 0).tolist():
-                places[int(units[index])][source.name, number].append(index)
+                places[int(units[index])][name, number].append(index)
     alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for unit, found in places.items():
         alike[tuple((place, len(where)) for place, where in found.items())].append(unit)
