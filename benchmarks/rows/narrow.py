@@ -79,12 +79,8 @@ def methods(subject: Subject, names: list[str], *, remove: float) -> Mapping[str
         found["torch-pruning group magnitude, our refit"] = partial(theirs, refitted=True)
     else:
         found["activation norms"] = partial(ours, "activation", refit="none")
-    return found | {
-        "second order, refit": partial(ours, "second_order"),
-        "second order over all layers, refit": partial(ours, "second_order", scope="global"),
-        "magnitude, refit": partial(ours, "magnitude"),
-        "activation norms, refit": partial(ours, "activation"),
-    }
+        found["activation norms, refit"] = partial(ours, "activation")
+    return found | {"second order, refit": partial(ours, "second_order")}
 
 
 def _narrowed(

@@ -43,7 +43,7 @@ MISSPELT = {
     "grow_depth": "blocks.11",
     "grow_vocabulary": "wordz",
     "grow_width": "expannd",
-    "narrow": "upp",
+    "narrow": "expannd",
     "shorten": "blocks.11",
     "replace_activation": "blocks.1.akt",
     "replace_depthwise": "sten",
