@@ -28,7 +28,7 @@ class GrowClasses(Fields):
     source: ClassVar[str] = "the last layer's rows are independent of each other"
     summary: ClassVar[str] = "add classes; scores of the old ones stay"
 
-    classes: int = Field(1, ge=1, le=2**24, json_schema_extra={"unit": "classes"})
+    classes: int = Field(1, ge=1, lt=10**6, json_schema_extra={"unit": "classes"})
 
     def change(
         self,

@@ -28,7 +28,7 @@ class GrowResolution(Fields):
     source: ClassVar[str] = "Dosovitskiy et al. 2020, arXiv 2010.11929, section 3.2"
     summary: ClassVar[str] = "take larger images; position tables are interpolated"
 
-    factor: float = Field(2.0, gt=1, le=16)
+    factor: float = Field(2.0, gt=1, le=16, json_schema_extra={"unit": "times the size"})
 
     def change(
         self,

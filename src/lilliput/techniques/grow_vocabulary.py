@@ -28,7 +28,7 @@ class GrowVocabulary(Fields):
     source: ClassVar[str] = "Hewitt 2021, Initializing new word embeddings for pretrained models"
     summary: ClassVar[str] = "add words; scores of the old ones stay"
 
-    words: int = Field(8, ge=1, le=2**24, json_schema_extra={"unit": "words"})
+    words: int = Field(8, ge=1, lt=10**6, json_schema_extra={"unit": "words"})
 
     def change(
         self,
