@@ -15,6 +15,8 @@ from lilliput.errors import InputError, InternalError, TaskError
 
 HEAVY = ["torch", "onnx", "onnxruntime", "onnx_ir", "transformers", "scipy", "numpy", "pydantic"]
 
+NAMES = [command.__name__.replace("_", "-") for command in commands.COMMANDS]
+
 
 def failing(error, monkeypatch):
     def fail(words):
@@ -43,14 +45,14 @@ def test_the_module_is_the_program():
 def test_help_names_every_command_and_says_what_it_does(call):
     said = call("--help")
     assert said.status == 0
-    for command in commands.COMMANDS:
-        assert command.__name__ in said.out
-        one = call(command.__name__, "--help")
+    for name, command in zip(NAMES, commands.COMMANDS, strict=True):
+        assert name in said.out
+        one = call(name, "--help")
         assert one.status == 0 and (command.__doc__ or "?").splitlines()[0][:40] in one.out
     assert call().out == said.out
 
 
-@pytest.mark.parametrize("command", [c.__name__ for c in commands.COMMANDS])
+@pytest.mark.parametrize("command", NAMES)
 def test_every_option_has_one_line_of_help(call, command, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     rows = [row for row in call(command, "--help").out.splitlines() if row.startswith("│")]

@@ -43,9 +43,7 @@ class GrowWidth(Fields):
 
     factor: float = Field(1.5, gt=1, le=16, json_schema_extra={"unit": "times the units"})
     fill: Literal["copy", "zero"] = "copy"
-    noise: float = Field(
-        0.0, ge=0, le=1, json_schema_extra={"unit": "of the spread of what reads"}
-    )
+    noise: float = Field(0.0, ge=0, le=1, json_schema_extra={"unit": "of the spread of what reads"})
     seed: int = Field(0, ge=0, le=65535, json_schema_extra={"unit": "seed"})
     exact: bool = True
 
