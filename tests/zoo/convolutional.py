@@ -278,8 +278,11 @@ class Twins(nn.Module):
         self.embed = nn.Linear(8, 12)
         self.scale = nn.Linear(1, 2)
 
+    def seen(self, x: Tensor) -> Tensor:
+        return torch.sin(9 * self.body(x))  # far from each other, as after training
+
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        one, other = (F.normalize(self.embed(self.body(x)), dim=-1) for x in (one, other))
+        one, other = (F.normalize(self.embed(self.seen(x)), dim=-1) for x in (one, other))
         return self.scale((one * other).sum(-1, keepdim=True))
 
 

@@ -106,12 +106,15 @@ class Kept:
 
     def deaf(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights of the old sizes that read nothing of what goes."""
-        heard = {name: self.heard(name) for name in self.shape.flow.sources if name in state}
-        return {
+        sources = {name: one for name, one in self.shape.flow.sources.items() if name in state}
+        heard = {source.name: self.heard(source.name) for source in sources.values()}
+        changed = {
             name: state[name].detach().masked_fill(~mask, 0)
             for name, mask in heard.items()
             if not bool(mask.all())
-        }
+        }  # tied weights are one tensor under all their names
+        tied = {name: source.name for name, source in sources.items() if source.name in changed}
+        return {name: changed[first] for name, first in tied.items()}
 
     def heard(self, name: str) -> Tensor:
         """Which entries of a weight read what stays, or read nothing; of the weight's own shape."""

@@ -12,8 +12,9 @@ from lilliput.shapes.copies import Filling
 from lilliput.shapes.cutting import named_width
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.widening import copied_units, keeps_answers, widen
-from lilliput.shapes.widths import Shape, shape_of
+from lilliput.shapes.widths import Shape
 from lilliput.techniques.fields import Family, Fields
+from lilliput.techniques.growing import captured
 
 
 class GrowWidth(Fields):
@@ -56,7 +57,7 @@ class GrowWidth(Fields):
         batches: Iterable[Any] | None = None,
     ) -> Reshaped:
         """A wider copy with its proof; needs no calibration inputs."""
-        shape = shape_of(model, inputs)
+        shape = captured(model, inputs, batches=batches)
         notes: list[str] = []
         names = [named_width(shape, name).name for name in where] or self._free(shape, notes)
         units = {
