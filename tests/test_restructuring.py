@@ -131,7 +131,7 @@ def test_the_shape_with_least_divergence_in_sum_is_planned_anew(monkeypatch, tmp
     assert len(asked) == 2 and asked[0] == () and len(asked[1]) == 1
     assert report.plan.steps[0] == asked[1][0] and report.plan.steps[1].technique != "narrow"
     net = lilliput.load(tmp_path / "out", model=Perceptron())
-    assert net.second.out_features < 160
+    assert net.first.out_features < 160
     again = lilliput.apply_plan(
         read_plan(tmp_path / "out" / "plan.toml"),
         task,

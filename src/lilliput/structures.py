@@ -19,21 +19,17 @@ from lilliput.metrics import is_class_scores
 from lilliput.model.calls import answer
 from lilliput.planned import Compared
 from lilliput.planning import Outlook, Planned, bench_of, make_plan, outlook
-from lilliput.records import Step
 from lilliput.restructuring import BATCH, restructured
 from lilliput.runs import Run
 from lilliput.runtime.bench import Bench
+from lilliput.shapes.widths import shape_of_capture
 from lilliput.stages.mixing import Mixture, Targets
 from lilliput.stages.option_table import OptionTable
 from lilliput.techniques import NarrowSecondOrder, ShortenDrop
 from lilliput.tensor.divergence import divergence
 from lilliput.trials import DIVERGENCE_EXAMPLES, Trials
 
-LADDER: tuple[Step, ...] = (
-    NarrowSecondOrder(remove=0.25).step_of(()),
-    NarrowSecondOrder(remove=0.5).step_of(()),
-    ShortenDrop(blocks=1).step_of(()),
-)
+LADDER = (NarrowSecondOrder(remove=0.25), NarrowSecondOrder(remove=0.5), ShortenDrop(blocks=1))
 WORTH = 0.97  # a shape that saves less than this of the latency is no candidate
 
 
@@ -115,9 +111,11 @@ def _can_change(run: Run) -> bool:
 
 def _rungs(run: Run, trials: Trials, first: Outlook, *, scratch: Path) -> Iterator[Structure]:
     """Every rung that can be made and that saves something."""
+    neutral = _neutral(run)
     with bench_of(run, scratch) as bench:
-        for number, step in enumerate(LADDER):
+        for number, technique in enumerate(LADDER):
             run.settings.progress("shapes", number, len(LADDER))
+            step = technique.step_of(neutral if technique.family == "narrow" else ())
             try:
                 changed = restructured(run, [step], scratch=scratch / f"shape-{number}")
             except (ShapeError, CaptureError):
@@ -126,6 +124,12 @@ def _rungs(run: Run, trials: Trials, first: Outlook, *, scratch: Path) -> Iterat
             if found.latency < WORTH or found.memory < WORTH:
                 yield found
     run.settings.progress("shapes", len(LADDER), len(LADDER))
+
+
+def _neutral(run: Run) -> tuple[str, ...]:
+    """Widths of which a part can go without any norm computing something else; else all."""
+    widths = shape_of_capture(run.captured).widths.values()
+    return tuple(width.name for width in widths if width.free and not width.norms)
 
 
 def _measured(run: Run, trials: Trials, bench: Bench, original_bytes: float) -> Structure:
