@@ -127,7 +127,7 @@ def _priced(
             graph=form.graph,
             readers=form.readers,
             write=form.write,
-            label=form.arithmetic,
+            label=f"{form.arithmetic}{run.original.stat().st_size if run.reshaped else ''}",
         )
         prices = run.clock(
             "price",

@@ -158,7 +158,6 @@ def _key(subject: Subject, bench: Bench, seed: int) -> str:
         graph=hashlib.sha256(str(sorted(subject.readers.items())).encode()).hexdigest(),
         kernels={name: sorted(own) for name, own in _kernels(subject).items()},
         inputs=[[list(array.shape), str(array.dtype)] for array in bench.arrays],
-        original=bench.original.stat().st_size,
         threads=bench.threads,
         runtime=bench.runtime,
         seed=seed,
