@@ -10,7 +10,7 @@ from torch import fx, nn
 from lilliput.model.capture import Capture, capture
 from lilliput.model.exporting import Dynamic
 from lilliput.model.hashes import values_hash
-from lilliput.shapes.atoms import Axis, Settled
+from lilliput.shapes.atoms import FIXED, Axis, Settled
 from lilliput.shapes.flow import Flow, flat, follow, module_of, named_arguments, operator_name
 from lilliput.shapes.rules import RULES
 
@@ -144,24 +144,40 @@ class _Space:
 
 def _spaces(flow: Flow, settled: Settled) -> list[_Space]:
     """Units with the same places in the same weights together, in the order of the graph."""
-    places: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(lambda: defaultdict(list))
-    for name, source in flow.sources.items():
-        for number, axis in enumerate(source.axes):
-            units = settled.units(axis)
-            for index in np.flatnonzero(units >= 0).tolist():
-                places[int(units[index])][name, number].append(index)
-    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for unit, found in places.items():
-        alike[tuple((place, len(where)) for place, where in found.items())].append(unit)
-    result = []
-    for members in alike.values():
-        keys = places[members[0]]
-        ties = tuple(
-            Tie(weight, axis, np.array([places[unit][weight, axis] for unit in members]))
-            for weight, axis in keys
-        )
-        result.append(_Space(np.array(members, dtype=np.int64), ties))
-    return result
+    places = [
+        (name, number, settled.units(axis))
+        for name, source in flow.sources.items()
+        for number, axis in enumerate(source.axes)
+    ]
+    alike = _alike([units for _, _, units in places])
+    ties: dict[int, list[Tie]] = defaultdict(list)
+    members: dict[int, Axis] = {}
+    for name, number, units in places:
+        spaces = np.where(units >= 0, alike[np.maximum(units, 0)], FIXED)
+        for space in dict.fromkeys(spaces[spaces >= 0].tolist()):
+            where = np.flatnonzero(spaces == space)
+            own = units[where]
+            if space not in members:
+                _, first = np.unique(own, return_index=True)
+                members[space] = own[np.sort(first)]
+            rank = np.empty(int(members[space].max()) + 1, np.int64)
+            rank[members[space]] = np.arange(len(members[space]))
+            order = np.argsort(rank[own], kind="stable")
+            ties[space].append(Tie(name, number, where[order].reshape(len(members[space]), -1)))
+    return [_Space(own, tuple(ties[space])) for space, own in members.items()]
+
+
+def _alike(places: list[Axis]) -> Axis:
+    """Per unit a number that it shares with the units that have as many positions everywhere."""
+    count = 1 + max((int(units.max(initial=FIXED)) for units in places), default=FIXED)
+    alike = np.zeros(count, np.int64)
+    for units in places:
+        here, found = np.unique(units[units >= 0], return_counts=True)
+        if here.size:
+            key = alike[here] * (found.max() + 1) + found
+            _, fresh = np.unique(key, return_inverse=True)
+            alike[here] = int(alike.max()) + 1 + fresh
+    return alike
 
 
 def _width(flow: Flow, space: _Space, name: str) -> Width:
