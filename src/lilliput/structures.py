@@ -13,21 +13,17 @@ from pathlib import Path
 import numpy as np
 
 from lilliput.errors import CaptureError, InternalError, ShapeError
-from lilliput.evaluation import evaluating
 from lilliput.forms import FixedForm, GraphForm
-from lilliput.metrics import is_class_scores
-from lilliput.model.calls import answer
 from lilliput.planned import Compared
 from lilliput.planning import Outlook, Planned, bench_of, make_plan, outlook
-from lilliput.restructuring import BATCH, restructured
+from lilliput.restructuring import restructured
 from lilliput.runs import Run
 from lilliput.runtime.bench import Bench
 from lilliput.shapes.widths import shape_of_capture
 from lilliput.stages.mixing import Mixture, Targets
 from lilliput.stages.option_table import OptionTable
 from lilliput.techniques import NarrowSecondOrder, ShortenDrop
-from lilliput.tensor.divergence import divergence
-from lilliput.trials import DIVERGENCE_EXAMPLES, Trials
+from lilliput.trials import Trials
 
 LADDER = (NarrowSecondOrder(remove=0.25), NarrowSecondOrder(remove=0.5), ShortenDrop(blocks=1))
 WORTH = 0.97  # a shape that saves less than this of the latency is no candidate
@@ -137,21 +133,7 @@ def _measured(run: Run, trials: Trials, bench: Bench, original_bytes: float) -> 
         raise InternalError("only graphs change their shape")
     memory, latency = bench.measure(run.form.graph)
     size = run.form.graph.stat().st_size / run.original.stat().st_size
-    moved = moved_from_original(run, trials.search[:DIVERGENCE_EXAMPLES])
-    return Structure(run, moved, latency, memory / original_bytes, size)
-
-
-def moved_from_original(run: Run, subset: Sequence[int]) -> float:
-    """Divergence of the model in its new shape from the user's, on some examples."""
-    total, count = 0.0, 0
-    for batch in run.task.batches(subset, BATCH):
-        with evaluating(run.subject.model):
-            output = answer(run.subject, batch.inputs, replaced={})
-            reference = answer(run.task, batch.inputs, replaced={})
-        classes = is_class_scores(reference)
-        total += divergence(output, reference, classes=classes) * len(reference)
-        count += len(reference)
-    return total / max(1, count)
+    return Structure(run, trials.moved(run.subject), latency, memory / original_bytes, size)
 
 
 def _most_promising(

@@ -1,7 +1,7 @@
 """Trying a plan end to end, for the planner: real files, real outputs on search examples."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ Z_BOUND = 1.645  # one-sided 95 %: `drop_bound`'s default
 Z_FIRST_LOOK = 1.96  # a first look is tested at 97.5 %
 Z_LIKELY = 0.84  # the claim shall be proved in four of five cases
 FLIP_SPREAD = 0.25  # prior deviation of drop / flips
+Output = tuple[Batch, Tensor]
 Answer = tuple[Batch, Tensor, Tensor]  # a batch, an output, the original's output
 
 
@@ -144,31 +145,37 @@ class Trials:
             return float("nan")
         if key not in self._divergences:
             self.asked += 1
-            self._divergences[key] = self._divergence(self.encodings(plan), subset)
+            outputs = self._outputs(self.encodings(plan), subset)
+            self._divergences[key] = self._divergence(outputs, subset)
         return self._divergences[key]
 
-    def _divergence(self, encodings: dict[str, Encoding], subset: Sequence[int]) -> float:
+    def moved(self, task: Task) -> float:
+        """How far another model's outputs lie from the original's, as `divergence`."""
+        subset = self.search[:DIVERGENCE_EXAMPLES]
+        if not subset:
+            return float("nan")
+        self.asked += 1
+        return self._divergence(_answers(task, subset, {}), subset)
+
+    def _divergence(self, outputs: Iterable[Output], subset: Sequence[int]) -> float:
         total, count = 0.0, 0
-        for _, output, reference in self._compared(encodings, subset):
+        for _, output, reference in self._compared(outputs, subset):
             classes = is_class_scores(reference)
             total += divergence(output, reference, classes=classes) * len(reference)
             count += len(reference)
         return total / count
 
-    def _compared(self, encodings: dict[str, Encoding], subset: Sequence[int]) -> Iterator[Answer]:
-        """The first search examples under a plan; the original runs once where its answers fit."""
+    def _compared(self, outputs: Iterable[Output], subset: Sequence[int]) -> Iterator[Answer]:
+        """Outputs on the first search examples beside the original's, kept where they fit."""
         kept = self._originals.get(len(subset))
         original = kept or (reference for _, _, reference in self._original(subset))
-        outputs = self._outputs(encodings, subset)
         for reference, (batch, output) in zip(original, outputs, strict=True):
             yield batch, output, reference
 
     def _original(self, subset: Sequence[int]) -> Iterator[Answer]:
         """The original against itself; its outputs are kept up to `KEPT_BYTES`."""
         found, held = [], 0
-        task = self.original or self.task
-        for batch in task.batches(subset, BATCH):
-            output = answer(task, batch.inputs, replaced={})
+        for batch, output in _answers(self.original or self.task, subset, {}):
             held += output.nbytes
             if held <= KEPT_BYTES:
                 found.append(output)
@@ -176,14 +183,10 @@ class Trials:
         if held <= KEPT_BYTES:
             self._originals[len(subset)] = found
 
-    def _outputs(
-        self, encodings: dict[str, Encoding], subset: Sequence[int]
-    ) -> Iterator[tuple[Batch, Tensor]]:
+    def _outputs(self, encodings: dict[str, Encoding], subset: Sequence[int]) -> Iterator[Output]:
         """Batches and outputs, from PyTorch where that is the same and else from the real file."""
         if self.form.computes(encodings):
-            replaced = decoded(encodings, self.task.model)
-            for batch in self.task.batches(subset, BATCH):
-                yield batch, answer(self.task, batch.inputs, replaced=replaced)
+            yield from _answers(self.task, subset, decoded(encodings, self.task.model))
             return
         with tempfile.TemporaryDirectory(prefix="lilliput-") as scratch:
             path = Path(scratch) / "model.onnx"
@@ -206,7 +209,8 @@ class Trials:
         if self._before is None:
             self._before = self._rows(self._original(self.search))
         before = self._before
-        after = self._rows(self._compared(self.encodings(plan), self.search))
+        outputs = self._outputs(self.encodings(plan), self.search)
+        after = self._rows(self._compared(outputs, self.search))
         bound_of = relative_drop_bound if self.relative else drop_bound
         bound = bound_of(before, after, self.metric)
         if bound.estimate is None or bound.upper is None:
@@ -226,6 +230,12 @@ class Trials:
                 targets = reference.to(output)
             rows.append(score_rows(self.metric, output, targets, mask=batch.mask))  # type: ignore[arg-type]
         return np.concatenate(rows)
+
+
+def _answers(task: Task, subset: Sequence[int], replaced: Mapping[str, Tensor]) -> Iterator[Output]:
+    """Batches and PyTorch's outputs, with some parameters replaced."""
+    for batch in task.batches(subset, BATCH):
+        yield batch, answer(task, batch.inputs, replaced=replaced)
 
 
 def _shrunk(bound: Bound, accuracy: float) -> tuple[float, float]:
