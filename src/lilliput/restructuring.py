@@ -1,10 +1,8 @@
 """Structural steps of a plan: taken first, on a copy of the model whose weights change after."""
 
-import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from lilliput.errors import PlanError
 from lilliput.folders import GRAPH
@@ -12,13 +10,11 @@ from lilliput.forms import FixedForm, GraphForm
 from lilliput.model.hashes import model_hash
 from lilliput.rebuilding import edits_between
 from lilliput.records import Plan, Step
+from lilliput.reshaping.files import calibration_inputs
+from lilliput.reshaping.shrink import taken
 from lilliput.runs import Run, captured_graph
 from lilliput.shapes.graphmodel import save_graph
-from lilliput.shapes.reshaped import Reshaped
-from lilliput.techniques import STRUCTURAL, from_step, structural_from_step
-
-BATCH = 32
-MOST_EXAMPLES = 256
+from lilliput.techniques import STRUCTURAL, from_step
 
 
 def split_plan(plan: Plan) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
@@ -57,7 +53,12 @@ def restructured(run: Run, steps: Sequence[Step], *, scratch: Path) -> Run:
             f"{steps[0].technique} changes the shape of a model, which needs its whole graph",
             "leave part out; an ONNX file and the weights-only path keep their shapes",
         )
-    found = reshaped(run, steps)
+    found = taken(
+        run.task.model,
+        run.task.sample(2),
+        steps=steps,
+        batches=calibration_inputs(run.task, run.split),
+    )
     scratch.mkdir(parents=True, exist_ok=True)
     task = replace(run.task, model=found.model)
     captured, form, _ = captured_graph(task, run.budget, run.settings, scratch=scratch)
@@ -77,29 +78,6 @@ def restructured(run: Run, steps: Sequence[Step], *, scratch: Path) -> Run:
         reshaped=task,
         shaping=tuple(steps),
     )
-
-
-def reshaped(run: Run, steps: Sequence[Step]) -> Reshaped:
-    """A copy of the model after all steps, with what was said on the way."""
-    model = copy.deepcopy(run.task.model).eval()
-    inputs = run.task.sample(2)
-    notes: list[str] = []
-    found = Reshaped(model, "class", ())
-    for step in steps:
-        technique = structural_from_step(step)
-        batches = list(calibration_inputs(run))
-        found = technique.change(found.model, inputs, where=step.where, batches=batches)
-        notes += found.notes
-    return replace(found, notes=tuple(dict.fromkeys(notes)))
-
-
-def calibration_inputs(run: Run) -> Iterator[Any]:
-    """Inputs of calibration examples, batch by batch; one batch of examples without any."""
-    subset = run.split.calibration[:MOST_EXAMPLES]
-    if not subset:
-        yield run.task.sample(2)
-    for batch in run.task.batches(subset, BATCH):
-        yield batch.inputs
 
 
 def whole_plan(run: Run, plan: Plan) -> Plan:

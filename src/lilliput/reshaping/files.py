@@ -15,6 +15,7 @@ from lilliput.runtime.onnx_export import Dynamic
 from lilliput.runtime.onnx_module import OnnxModule
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.resolution import enlarged
+from lilliput.splits import Split
 from lilliput.task import Task
 
 _BATCH, _MOST_EXAMPLES = 32, 256
@@ -87,7 +88,7 @@ def shrink_task(
     inputs = _inputs(task)
     output.progress("shrink the model", 1, 3)
     steps = shrink_steps(task.model, inputs, width, depth=depth, choice=choice, **options)
-    found = taken(task.model, inputs, steps=steps, batches=_calibration(task))
+    found = taken(task.model, inputs, steps=steps, batches=calibration_inputs(task, task.split(0)))
     return _written(task, found, output, steps=steps, inputs=inputs)
 
 
@@ -99,8 +100,9 @@ def _inputs(task: Task) -> Any:
     return task.sample(2)
 
 
-def _calibration(task: Task) -> list[Any] | None:
-    subset = task.split(0).calibration[:_MOST_EXAMPLES]
+def calibration_inputs(task: Task, split: Split) -> list[Any] | None:
+    """Inputs of calibration examples, batch by batch; None without any."""
+    subset = split.calibration[:_MOST_EXAMPLES]
     return [batch.inputs for batch in task.batches(subset, _BATCH)] or None
 
 
