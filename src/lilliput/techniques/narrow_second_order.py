@@ -2,27 +2,28 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from lilliput.model.gradients import Probe
 from lilliput.model.profiles import OUTPUT_SHRINKAGE
 from lilliput.shapes.readings import worth
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.widths import Width
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.narrowing import (
+    DRAWS,
     MULTIPLE,
     REMOVE,
+    SEED,
     Output,
     Refit,
     Scope,
     Subject,
     multiple_of,
     narrowed,
+    probe_of,
 )
 from lilliput.tensor.greedy_removal import Reading, greedy_removal
 from lilliput.tensor.removal import left
@@ -60,8 +61,8 @@ class NarrowSecondOrder(Fields):
     multiple: int = MULTIPLE
     refit: Refit = "least_squares"
     output: Output = "numbers"
-    draws: int = Field(4, ge=1, le=64, json_schema_extra={"unit": "directions"})
-    seed: int = Field(0, ge=0, le=65535, json_schema_extra={"unit": "seed"})
+    draws: int = DRAWS
+    seed: int = SEED
 
     def change(
         self,
@@ -77,9 +78,8 @@ class NarrowSecondOrder(Fields):
 
     def _scores(self, subject: Subject) -> dict[str, Tensor]:
         """Per width what each unit costs at its turn, (units,)."""
-        kind: Literal["gaussian", "softmax"] = "softmax" if self.output == "classes" else "gaussian"
         every = [one for columns in subject.columns.values() for one in columns]
-        probe = Probe(likelihood=kind, draws=self.draws, seed=self.seed)
+        probe = probe_of(self.output, draws=self.draws, seed=self.seed)
         few = [subject.batches[place] for place in _spread(len(subject.batches), PROBED)]
         roots = {
             name: _root(side)

@@ -1,10 +1,9 @@
 """Removes the units whose loss changes the output least, to first order."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from lilliput.evaluation import evaluating
@@ -14,13 +13,16 @@ from lilliput.shapes.readings import Columns
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.narrowing import (
+    DRAWS,
     MULTIPLE,
     REMOVE,
+    SEED,
     Output,
     Refit,
     Scope,
     Subject,
     narrowed,
+    probe_of,
 )
 
 
@@ -53,8 +55,8 @@ class NarrowTaylor(Fields):
     multiple: int = MULTIPLE
     refit: Refit = "least_squares"
     output: Output = "numbers"
-    draws: int = Field(4, ge=1, le=64, json_schema_extra={"unit": "directions"})
-    seed: int = Field(0, ge=0, le=65535, json_schema_extra={"unit": "seed"})
+    draws: int = DRAWS
+    seed: int = SEED
 
     def change(
         self,
@@ -70,8 +72,7 @@ class NarrowTaylor(Fields):
 
     def _scores(self, subject: Subject) -> dict[str, Tensor]:
         """Per width the mean squares of the output's first-order changes, (units,)."""
-        kind: Literal["gaussian", "softmax"] = "softmax" if self.output == "classes" else "gaussian"
-        probe = Probe(likelihood=kind, draws=self.draws, seed=self.seed)
+        probe = probe_of(self.output, draws=self.draws, seed=self.seed)
         generator = torch.Generator().manual_seed(self.seed)
         totals = {width.name: torch.zeros(width.units) for width in subject.widths}
         for batch in subject.batches:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lilliput.batches import flatten_tensors
 from lilliput.errors import ShapeError, TaskError
+from lilliput.model.gradients import Probe
 from lilliput.model.moments import Moments
 from lilliput.shapes.cutting import cut, named_width
 from lilliput.shapes.readings import Columns, columns_of, observed
@@ -23,7 +24,15 @@ Refit = Literal["least_squares", "none"]
 Output = Literal["numbers", "classes"]
 REMOVE = Field(0.5, gt=0, lt=1, json_schema_extra={"unit": "share of units removed"})
 MULTIPLE = Field(8, ge=1, le=64, json_schema_extra={"unit": "units"})
+DRAWS = Field(4, ge=1, le=64, json_schema_extra={"unit": "directions"})
+SEED = Field(0, ge=0, le=65535, json_schema_extra={"unit": "seed"})
 _UNROUNDED = ("heads", "key-value groups")
+
+
+def probe_of(output: Output, *, draws: int, seed: int) -> Probe:
+    """How the model's output is probed, by what it is."""
+    likelihood: Literal["softmax", "gaussian"] = "softmax" if output == "classes" else "gaussian"
+    return Probe(likelihood=likelihood, draws=draws, seed=seed)
 
 
 class Narrows(Protocol):
