@@ -384,3 +384,12 @@ def test_nothing_tracked_names_a_machine_or_a_registry():
         if everywhere.search(data) or (not tested and outside_tests.search(data)):
             found.append(str(path.relative_to(ROOT)))
     assert found == []
+
+
+def test_no_two_folders_of_tests_share_a_module_name():
+    """pytest puts each folder on the path, so the later of two would be the first under its name."""
+    folders: dict[str, set[Path]] = {}
+    for path in (ROOT / "tests").rglob("*.py"):
+        if path.stem not in ("conftest", "__init__"):
+            folders.setdefault(path.stem, set()).add(path.parent)
+    assert [name for name, where in folders.items() if len(where) > 1] == []

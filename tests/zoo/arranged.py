@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.convolutional import conv
-from zoo.nets import Net, Pool, noise
+from zoo.parts import Net, Pool, noise
 
 
 class ShuffledGroups(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.nets import Net, Residual, noise, words
+from zoo.parts import Net, Residual, noise, words
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

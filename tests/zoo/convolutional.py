@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.nets import Net, Pool, Residual, noise
+from zoo.parts import Net, Pool, Residual, noise
 
 
 def conv(inputs: int, outputs: int, kernel: int = 3, **options: object) -> nn.Sequential:

@@ -19,7 +19,7 @@ from lilliput.shapes.widths import Shape, Width, shape_of
 from zoo.arranged import NETS as ARRANGED
 from zoo.attentive import NETS as ATTENTIVE
 from zoo.convolutional import NETS as CONVOLUTIONAL
-from zoo.nets import Net
+from zoo.parts import Net
 from zoo.sequential import NETS as SEQUENTIAL
 
 ZOO = {net.name: net for net in (*CONVOLUTIONAL, *ARRANGED, *ATTENTIVE, *SEQUENTIAL)}

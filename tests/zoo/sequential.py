@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.nets import Net, Residual, noise, words
+from zoo.parts import Net, Residual, noise, words
 
 
 def dense() -> nn.Module:

@@ -14,7 +14,7 @@ from lilliput.shapes.cutting import cut
 from lilliput.shapes.widths import shape_of
 from zoo.convolutional import SqueezeExcite, conv
 from zoo.examined import distance, outputs
-from zoo.nets import Pool, Residual, noise
+from zoo.parts import Pool, Residual, noise
 
 
 class Joined(nn.Module):
