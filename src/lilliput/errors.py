@@ -10,6 +10,7 @@
     │   ├── CheckpointError        a file of weights that cannot be used
     │   ├── CaptureError           a model whose graph cannot be captured
     │   ├── ShapeError             a change of shape that was refused; the model is as it was
+    │   ├── TrainingError          training that cannot start, or cannot go on
     │   ├── PlanError              a plan that does not fit the model, or has unknown fields
     │   ├── OutputError            an output folder that may not be written, or a full disk
     │   ├── ContainerError         a `.lilliput` or ONNX file that is damaged or malicious
@@ -77,6 +78,12 @@ class ShapeError(InputError):
     """A change of a model's shape that was refused; the model is as it was."""
 
     usual_hint = "`lilliput.widths(model, inputs)` lists what can be cut, and why the rest cannot"
+
+
+class TrainingError(InputError):
+    """Training that cannot start, or cannot go on; the last good state is kept."""
+
+    usual_hint = "see docs/learning.md for what each use needs"
 
 
 class PlanError(InputError):

@@ -174,7 +174,7 @@ class Task:
         """Batches of a subset in a fixed order, inputs of similar length together."""
         batch_size = at_most(self.collate, batch_size)
         for window in windows((self.example(i) for i in subset), batch_size):
-            for batch in cut(window, batch_size, pads=self._pads(window[0].input)):
+            for batch in cut(window, batch_size, pads=self.pads(window[0].input)):
                 yield self.batch(batch)
 
     def batch(self, examples: Sequence[Example]) -> Batch:
@@ -203,7 +203,7 @@ class Task:
         some.sort(key=lambda example: shapes(example.input), reverse=True)
         first = [some[i % len(some)] for i in range(count)]
         first = first[: at_most(self.collate, count)]
-        if not self._pads(first[0].input) and len({shapes(example.input) for example in first}) > 1:
+        if not self.pads(first[0].input) and len({shapes(example.input) for example in first}) > 1:
             first = first[:1] * count
         return self.batch(first).inputs
 
@@ -346,7 +346,7 @@ class Task:
     def _without(self, indices: Sequence[int] | None, taken: set[bytes]) -> tuple[int, ...]:
         return tuple(i for i in indices or () if self.fingerprint(i) not in taken)
 
-    def _pads(self, value: Any) -> bool:
+    def pads(self, value: Any) -> bool:
         """Whether examples of unequal shapes may share a batch."""
         return pads(self.collate) if self.collate else self._mask_key(value) is not None
 
