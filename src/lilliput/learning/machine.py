@@ -40,7 +40,7 @@ class Machine:
         self._accelerator = Accelerator(
             cpu=training.device == "cpu",
             mixed_precision=_PRECISION[training.precision],
-            log_with=list(training.loggers) if folder else None,
+            log_with=list(training.loggers) if folder and training.loggers else None,
             project_dir=str(folder) if folder else None,
         )
         self.device: torch.device = self._accelerator.device

@@ -30,6 +30,7 @@ class Pupil:
         self._rates = Rates.of(model, extra=extra, training=training)
         self._average = _averaged(model, training.average)
         self.plain = model
+        self._own_forward = vars(model).get("forward")
         self._extra = machine.along(extra)
         self.model = machine.model(model)
         self._optimizer = machine.optimizer(optimizer_of(self._rates, training))
@@ -85,6 +86,9 @@ class Pupil:
     def ended(self) -> nn.Module:
         """The model as it is shown, called as before the training."""
         self._machine.unwrapped(self.model)
+        vars(self.plain).pop("forward", None)
+        if self._own_forward is not None:
+            vars(self.plain)["forward"] = self._own_forward
         return self.shown
 
     def _beside(self) -> dict[str, nn.Module]:

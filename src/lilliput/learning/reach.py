@@ -88,10 +88,23 @@ def head_of(model: nn.Module, inputs: Any) -> str:
     Raises:
         TrainingError: No product with a weight was found.
     """
-    captured = capture_or_hooks(model, inputs)
-    if not captured.uses:
+    order = _matrices_in_order(model, inputs)
+    if not order:
         raise TrainingError("the model has no layer that could be its head", "name its modules")
-    return captured.uses[-1].site.rpartition(".")[0]
+    return order[-1].rpartition(".")[0]
+
+
+def _matrices_in_order(model: nn.Module, inputs: Any) -> list[str]:
+    """Weights with two axes or more, in the order in which the graph last reads them.
+
+    Without a graph it is the order in which the model names them.
+    """
+    shapes = {name: p.ndim for name, p in model.named_parameters()}
+    captured = capture_or_hooks(model, inputs)
+    if captured.how != "graph":
+        return [name for name, axes in shapes.items() if axes > 1]
+    read = _uses(captured)
+    return sorted((n for n in read if shapes.get(n, 0) > 1), key=lambda name: read[name][-1])
 
 
 def new_head(model: nn.Module, classes: int, *, inputs: Any, seed: int) -> str:
@@ -166,22 +179,22 @@ def _inside(model: nn.Module, modules: tuple[str, ...]) -> set[str]:
 def _after_last(model: nn.Module, count: int, inputs: Any) -> set[str]:
     """Parameters that are first used in the last blocks, or behind them."""
     captured = capture(model, inputs)
+    first = {name: places[0] for name, places in _uses(captured).items()}
     places = {node.name: place for place, node in enumerate(captured.graph.graph.nodes)}
-    first = _first_uses(captured, places)
     blocks = outermost(blocks_of(captured))
-    if blocks:
-        begins = sorted(min(places[node] for node in block.inside) for block in blocks)
-    else:
-        begins = sorted({first[name] for name in captured.sites if name in first})
-    start = begins[max(0, len(begins) - count)]
+    begins = [min(places[node] for node in block.inside) for block in blocks]
+    if not begins:
+        begins = [first[name] for name in _matrices_in_order(model, inputs)]
+    start = sorted(begins)[-min(count, len(begins))]
     return {name for name, place in first.items() if place >= start}
 
 
-def _first_uses(captured: Capture, places: dict[str, int]) -> dict[str, int]:
-    """Parameter -> place of the first node that reads it."""
+def _uses(captured: Capture) -> dict[str, list[int]]:
+    """Parameter -> places of the nodes that read it, in the order of the graph."""
     held = captured.graph.graph_signature.inputs_to_parameters
+    places = {node.name: place for place, node in enumerate(captured.graph.graph.nodes)}
     return {
-        held[node.name]: min(places[user.name] for user in node.users)
+        held[node.name]: sorted(places[user.name] for user in node.users)
         for node in captured.graph.graph.nodes
         if node.name in held and node.users
     }
