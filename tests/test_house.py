@@ -48,6 +48,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
         *(
             "loading",
             "reshaping",
+            "lessons",
             "onnxtask",
             "forms",
             "runs",

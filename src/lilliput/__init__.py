@@ -7,6 +7,7 @@ from lilliput.errors import LilliputError
 
 if TYPE_CHECKING:
     from lilliput.budget import Budget
+    from lilliput.learning import Learned, Reach, Training, finetune
     from lilliput.loading import load
     from lilliput.onnxtask import onnx_task
     from lilliput.pipeline import apply_plan, compress
@@ -33,14 +34,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Budget",
+    "Learned",
     "LilliputError",
     "Plan",
+    "Reach",
     "Report",
     "Task",
+    "Training",
     "apply_plan",
     "arrays",
     "blocks",
     "compress",
+    "finetune",
     "grow",
     "grown",
     "images",
@@ -64,13 +69,17 @@ __all__ = [
 # measuring process imports this package and must stay small.
 _LATER = {
     "Budget": "lilliput.budget",
+    "Learned": "lilliput.learning",
     "Plan": "lilliput.records",
+    "Reach": "lilliput.learning",
     "Report": "lilliput.records",
     "Task": "lilliput.task",
+    "Training": "lilliput.learning",
     "apply_plan": "lilliput.pipeline",
     "arrays": "lilliput.sources",
     "blocks": "lilliput.reshaping",
     "compress": "lilliput.pipeline",
+    "finetune": "lilliput.learning",
     "grow": "lilliput.reshaping",
     "grown": "lilliput.reshaping",
     "images": "lilliput.sources",

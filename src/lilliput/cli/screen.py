@@ -8,7 +8,15 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from lilliput.cli import interrupts
 
@@ -71,7 +79,7 @@ class Screen:
 
 
 class _Bars:
-    """A bar per stage, with the time it took."""
+    """A bar per stage, with the time it took and the time it will take."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -79,6 +87,7 @@ class _Bars:
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=console,
             refresh_per_second=REFRESH,
         )

@@ -90,6 +90,14 @@ class Checkpoints:
             )
 
 
+def forget(folder: Path) -> None:
+    """Removes the checkpoints of a run that has come to its end; logs stay."""
+    for name in (NAME, EARLIER):
+        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()

@@ -13,10 +13,11 @@ Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Logger = Literal["tensorboard", "mlflow"]
 
+_OTHERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")  # want closures or gradients of their own
 OPTIMIZERS = {
     name.lower(): kind
     for name, kind in vars(optim).items()
-    if isinstance(kind, type) and issubclass(kind, optim.Optimizer) and kind is not optim.Optimizer
+    if isinstance(kind, type) and issubclass(kind, optim.Optimizer) and name not in _OTHERS
 }
 LENGTHS = ("epochs", "steps", "minutes")
 EPOCHS = 3  # where no length is given
