@@ -7,7 +7,16 @@ from lilliput.errors import LilliputError
 
 if TYPE_CHECKING:
     from lilliput.budget import Budget
-    from lilliput.learning import Learned, Reach, Training, finetune
+    from lilliput.learning import (
+        Learned,
+        Range,
+        Reach,
+        Study,
+        Training,
+        choice,
+        finetune,
+        tune,
+    )
     from lilliput.loading import load
     from lilliput.onnxtask import onnx_task
     from lilliput.pipeline import apply_plan, compress
@@ -37,13 +46,16 @@ __all__ = [
     "Learned",
     "LilliputError",
     "Plan",
+    "Range",
     "Reach",
     "Report",
+    "Study",
     "Task",
     "Training",
     "apply_plan",
     "arrays",
     "blocks",
+    "choice",
     "compress",
     "finetune",
     "grow",
@@ -62,6 +74,7 @@ __all__ = [
     "shrink_to",
     "shrunk_to",
     "texts",
+    "tune",
     "verify",
     "widths",
 ]
@@ -71,13 +84,16 @@ _LATER = {
     "Budget": "lilliput.budget",
     "Learned": "lilliput.learning",
     "Plan": "lilliput.records",
+    "Range": "lilliput.learning",
     "Reach": "lilliput.learning",
     "Report": "lilliput.records",
+    "Study": "lilliput.learning",
     "Task": "lilliput.task",
     "Training": "lilliput.learning",
     "apply_plan": "lilliput.pipeline",
     "arrays": "lilliput.sources",
     "blocks": "lilliput.reshaping",
+    "choice": "lilliput.learning",
     "compress": "lilliput.pipeline",
     "finetune": "lilliput.learning",
     "grow": "lilliput.reshaping",
@@ -96,6 +112,7 @@ _LATER = {
     "shrink_to": "lilliput.reshaping",
     "shrunk_to": "lilliput.reshaping",
     "texts": "lilliput.sources",
+    "tune": "lilliput.learning",
     "verify": "lilliput.verification",
     "widths": "lilliput.reshaping",
 }

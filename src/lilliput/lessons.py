@@ -4,14 +4,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from lilliput.folders import fresh_folder
-from lilliput.learning import Learned, Moment, Reach, Surroundings, Training, finetune
+from lilliput.learning import (
+    Learned,
+    Moment,
+    Reach,
+    Study,
+    Surroundings,
+    Training,
+    Tuned,
+    finetune,
+    tune,
+)
 from lilliput.learning.checkpoints import forget
+from lilliput.progress import unseen
 from lilliput.reshaping import Output, Saved, save_reshaped
 from lilliput.runtime.onnx_export import Dynamic
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.task import Task
 
+SETTINGS = "training.toml"  # how it learned: `lilliput finetune --settings` reads it
 CHECKPOINTS = ".training"  # what the folder of checkpoints is called after the output folder
 
 
@@ -47,7 +61,7 @@ def finetune_task(
     training: Training,
     reach: Reach,
     classes: int | None = None,
-    said: Callable[[str], None] = lambda line: None,
+    said: Callable[[str], None] = unseen,
 ) -> Taught:
     """Trains on, see `finetune`, and writes the files. An interrupted run goes on.
 
@@ -65,12 +79,36 @@ def finetune_task(
     )
 
 
+def tune_task(
+    task: Task,
+    output: Output,
+    *,
+    study: Study,
+    training: Training,
+    build: Callable[[], nn.Module] | None = None,
+    said: Callable[[str], None] = unseen,
+) -> tuple[Taught, Tuned]:
+    """Tunes, see `tune`, and writes what the best trial learned. The study is kept beside it.
+
+    Raises:
+        OutputError: The folder may not be written.
+        CheckpointError, TaskError, TrainingError: As `tune`.
+    """
+    found: list[Tuned] = []
+
+    def learn(around: Surroundings) -> Learned:
+        found.append(tune(task, study=study, training=training, build=build, around=around))
+        return found[0].learned
+
+    return taught(task, output, learn=learn, said=said), found[0]
+
+
 def taught(
     task: Task,
     output: Output,
     *,
     learn: Callable[[Surroundings], Learned],
-    said: Callable[[str], None] = lambda line: None,
+    said: Callable[[str], None] = unseen,
 ) -> Taught:
     """Lets a model learn beside the output folder, then writes what it has become into it.
 
@@ -89,6 +127,7 @@ def taught(
         found = learn(Surroundings(folder=beside, progress=output.progress, said=said))
         output.progress("export it", 0, 1)
         saved = _saved(task, found, folder)
+        (folder / SETTINGS).write_text(found.training.written(), encoding="utf-8")
     forget(beside)
     counts = [sum(one.numel() for one in m.parameters()) for m in (task.model, found.model)]
     return Taught(

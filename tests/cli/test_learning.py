@@ -63,7 +63,8 @@ def test_finetune_writes_what_load_gives_back(call, lessons):
 
 
 def _shipped(folder: Path) -> list[Path]:
-    return [path for path in (folder / "out").iterdir() if path.name != "manifest.json"]
+    beside = ("manifest.json", "training.toml")
+    return [path for path in (folder / "out").iterdir() if path.name not in beside]
 
 
 def test_a_new_head_is_loaded_into_the_class(call, lessons):
@@ -111,3 +112,51 @@ def test_a_task_without_training_examples_is_told(call, lessons):
     done = call("finetune", "lessons_task.py", "--out", "out", "--json")
     assert done.status == 2 and not (lessons / "out").exists()
     assert done.document["error"].startswith("fine-tuning needs labelled training examples")
+
+
+def test_tune_writes_the_best_and_its_settings(call, lessons):
+    space = "rate=1e-3..1e-1 log, batch_size=32|64"
+    done = call(
+        "tune", "lessons_task.py", "--out", "out", "--space", space, "--trials", 4,
+        "--steps", 10, "--json",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    told = done.document
+    assert len(told["trials"]) == 4 and told["front"] == [told["best"]["number"]]
+    text = (lessons / "out" / "training.toml").read_text()
+    assert f"rate = {told['best']['values']['rate']}" in text or "rate" not in text
+    options = ["--settings", "out/training.toml", "--json"]
+    again = call("finetune", "lessons_task.py", "--out", "again", *options)
+    assert again.document["best"]["score"] == told["taught"]["best"]["score"]
+    more = call("tune", "lessons_task.py", "--out", "out", "--space", space, "--trials", 5,
+                "--steps", 10, "--force", "--json")  # fmt: skip
+    assert more.document["resumed"] == 4 and len(more.document["trials"]) == 5
+
+
+def test_tune_takes_structures_that_a_function_leaves_open(call, lessons):
+    (lessons / "build_net.py").write_text(
+        "import lilliput\nfrom torch import nn\n\n"
+        "def build():\n    size = lilliput.choice('size', 4, 32)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, size), nn.ReLU(),"
+        " nn.Linear(size, 10))\n"
+    )
+    done = call(
+        "tune", "lessons_task.py", "--out", "out", "--build", "build_net.py:build",
+        "--space", "rate=0.01..0.1", "--objectives", "score, size", "--trials", 4, "--steps", 10,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert "not beaten: trial" in done.out and "size =" in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--space", "rte"], "cannot be read at 'rte'"),
+        (["--objectives", "speed"], "each one of score, size, latency"),
+        (["--build", "nowhere.py:build"], "nowhere.py"),
+        (["--trials", "0"], "trials = 0 is out of range"),
+    ],
+)
+def test_a_wrong_study_is_told(call, lessons, options, told):
+    done = call("tune", "lessons_task.py", "--out", "out", *options)
+    assert done.status == 2 and told in done.err and not (lessons / "out").exists()

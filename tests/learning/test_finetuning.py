@@ -52,7 +52,7 @@ def test_adapters_are_merged_and_of_low_rank(digits_task):
 
 def test_layers_far_from_the_head_learn_slower(digits_task):
     task = digits_task()
-    training = Training(steps=1, optimizer="sgd", rate=0.1, weight_decay=0.0, warmup=0.0, clip=None)
+    training = Training(steps=1, optimizer="sgd", rate=0.1, weight_decay=0.0, warmup=0.0, clip=0)
     moved = {}
     for decay in (1.0, 0.25):
         found = finetune(task, training=Training(**training.settings, layer_decay=decay))

@@ -53,7 +53,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(digits_tas
 
 def test_two_half_batches_are_one_batch(digits_task):
     task = digits_task()
-    plain = {"steps": 6, "optimizer": "sgd", "rate": 0.1, "clip": None}
+    plain = {"steps": 6, "optimizer": "sgd", "rate": 0.1, "clip": 0}
     whole = finetune(task, training=Training(batch_size=64, **plain)).model
     halves = finetune(task, training=Training(batch_size=32, accumulate=2, **plain)).model
     for one, other in zip(whole.parameters(), halves.parameters(), strict=True):
@@ -144,7 +144,7 @@ def test_a_run_that_diverges_at_any_rate_is_given_up(digits_task):
 
 def test_a_weight_that_is_no_number_is_rolled_back_too(digits_task):
     task = digits_task(loss=lambda outputs, targets: _cliff(outputs, targets))
-    training = Training(steps=40, optimizer="sgd", rate=1e30, clip=None, every=5)
+    training = Training(steps=40, optimizer="sgd", rate=1e30, clip=0, every=5)
     with pytest.raises(TrainingError, match="given up"):
         finetune(task, training=training)
 

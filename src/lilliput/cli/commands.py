@@ -4,7 +4,7 @@ from lilliput.cli.app import app
 from lilliput.cli.checking import report, verify
 from lilliput.cli.compressing import apply, compress
 from lilliput.cli.growing import grow, shrink_to
-from lilliput.cli.learning import finetune
+from lilliput.cli.learning import finetune, tune
 from lilliput.cli.looking import doctor, inspect
 from lilliput.cli.packing import pack, unpack
 from lilliput.cli.profiling import profile
@@ -15,6 +15,6 @@ __all__ = ["COMMANDS", "NAMES", "app"]
 
 COMMANDS = (
     *(compress, profile, apply, verify, pack, unpack, report, init, inspect, doctor, simplify),
-    *(grow, shrink_to, finetune),
+    *(grow, shrink_to, finetune, tune),
 )
 NAMES = frozenset(command.__name__.replace("_", "-") for command in COMMANDS)

@@ -208,7 +208,7 @@ class _Run:
         still = state.step >= training.freeze_norms * state.total
         self.pupil.begin_step(self._rate(state.step), still_norms=still)
         loss = self._backward(seed)
-        if training.clip is not None and not math.isfinite(self.pupil.clipped(training.clip)):
+        if training.clip and not math.isfinite(self.pupil.clipped(training.clip)):
             raise _DivergedError("a gradient was not a number")
         self.pupil.end_step()
         state.step += 1

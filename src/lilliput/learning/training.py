@@ -1,8 +1,11 @@
 """How one learns: the settings of the training loop, as a frozen value."""
 
+import json
 import math
+import tomllib
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from torch import optim
@@ -35,7 +38,7 @@ _RANGES: dict[str, tuple[str, float, float]] = {
     "weight_decay": ("[0, inf)", 0, math.inf),
     "layer_decay": ("(0, 1]", math.ulp(0.0), 1),
     "warmup": ("[0, 1]", 0, 1),
-    "clip": ("(0, inf)", math.ulp(0.0), math.inf),
+    "clip": ("[0, inf)", 0, math.inf),
     "average": ("[0, 1)", 0, math.nextafter(1, 0)),
     "freeze_norms": ("[0, 1]", 0, 1),
     "every": ("[1, inf)", 1, math.inf),
@@ -69,7 +72,7 @@ class Training:
             (layer-wise rates: Howard and Ruder 2018, arXiv 1801.06146).
         schedule: How the rate falls to zero: ``cosine`` (arXiv 1608.03983), ``linear``, or not.
         warmup: Share of the steps over which the rate rises, linearly from zero.
-        clip: Largest norm of the gradient; None for any (Pascanu et al. 2013, arXiv 1211.5063).
+        clip: Largest norm of the gradient; 0 for any (Pascanu et al. 2013, arXiv 1211.5063).
         average: Decay of the weights' exponential average, which then is what is evaluated and
             kept, [0, 1); 0 for none.
         freeze_norms: Share of the steps after which BatchNorm's statistics stand still; 1 for
@@ -98,7 +101,7 @@ class Training:
     layer_decay: float = 1.0
     schedule: Schedule = "cosine"
     warmup: float = 0.05
-    clip: float | None = 1.0
+    clip: float = 1.0
     average: float = 0.0
     freeze_norms: float = 1.0
     precision: Precision = "float32"
@@ -122,6 +125,37 @@ class Training:
         given = [name for name in LENGTHS if getattr(self, name) is not None]
         if len(given) > 1:
             raise TrainingError(f"{' and '.join(given)} both say how long", "give one of them")
+
+    @classmethod
+    def read(cls, path: Path) -> "Training":
+        """Settings from a TOML file, as `written` gives them.
+
+        Raises:
+            TrainingError: It cannot be read, or has unknown fields.
+        """
+        try:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{path} holds no settings: {error}") from error
+        known = [field.name for field in fields(cls)]
+        for name in found:
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                near = f"the nearest is {close[0]}" if close else f"one of {', '.join(known)}"
+                raise TrainingError(f"{path}: there is no setting {name!r}", near)
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in found.items()
+        }
+        return cls(**given)
+
+    def written(self) -> str:
+        """The settings that differ from their defaults, as TOML."""
+        lines = []
+        for name, value in self.settings.items():
+            given = list(value) if isinstance(value, tuple) else value
+            lines.append(f"{name} = {json.dumps(given)}\n")
+        return "".join(lines)
 
     @property
     def settings(self) -> dict[str, Any]:
