@@ -4,21 +4,32 @@ What was removed, shared or rounded stays so while the rest adapts.
 """
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from lilliput.learning.constraint import Constraint, Learn, constrained
-from lilliput.learning.held import Held
+from lilliput.learning.held import Held, short_type
 from lilliput.learning.in_factors import InFactors
 from lilliput.learning.on_grids import OnGrid, OnGroups
 from lilliput.learning.on_values import OnValues
 from lilliput.learning.rounded_inputs import Rounding, round_inputs
-from lilliput.model.encodings import Codebook, Dense, Encoding, Grid, Grouped, Inputs, LowRank
+from lilliput.model.encodings import (
+    Codebook,
+    Dense,
+    Encoding,
+    Grid,
+    Grouped,
+    Inputs,
+    LowRank,
+    Masked,
+    parts_of,
+)
 
 
 class Constrained:
@@ -42,20 +53,28 @@ class Constrained:
         encodings: Mapping[str, Encoding],
         *,
         learn: Learn = "all",
-        sparse: Collection[str] = (),
-        only: Collection[str] | None = None,
+        sparse: Set[str] = frozenset(),
+        only: Set[str] | None = None,
     ) -> None:
         self.model = copy.deepcopy(model)
         self._original = {name: p.detach() for name, p in model.named_parameters()}
         self._roundings: dict[Inputs, Rounding] = {}
+        self._shared: dict[str, tuple[str, ...]] = {}
+        free = self._original.keys() if only is None else only
         for name, parameter in self.model.named_parameters():
-            free = parameter.is_floating_point() and (learn == "all" or parameter.ndim <= 1)
-            parameter.requires_grad_(free and (only is None or name in only))
+            learns = parameter.is_floating_point() and (learn == "all" or parameter.ndim <= 1)
+            parameter.requires_grad_(learns and name in free)
         ties = _ties(self.model)
-        for name, encoding in encodings.items():
-            if only is None or name in only:
-                found = constraint_of(encoding, learn=learn, sparse=name in sparse)
-                _hold(ties[name], found)
+        for names in _of_one_weight({name: e for name, e in encodings.items() if name in free}):
+            encoding = encodings[names[0]]
+            places = [place for name in names for place in ties[name]]
+            if len(names) == 1 and _is_free(encoding, places[0][0]):
+                _fill(places[0], encoding)
+                continue
+            found = constraint_of(encoding, learn=learn, sparse=not sparse.isdisjoint(names))
+            _hold(places, found)
+            self._shared[names[0]] = names
+            for name in names:
                 self._round(name, encoding)
 
     def _round(self, name: str, encoding: Encoding) -> None:
@@ -73,10 +92,11 @@ class Constrained:
         """
         model = self.model if model is None else model
         with torch.no_grad():
-            found = {
+            held = {
                 name: self._rounded(constraint.encoding(*latents))
                 for name, (constraint, latents) in constrained(model).items()
             }
+        found = {name: held[first] for first in held for name in self._shared[first]}
         for name, parameter in model.named_parameters():
             before = self._original.get(name)
             if before is not None and not torch.equal(parameter.detach(), before):
@@ -121,8 +141,32 @@ def _ties(model: nn.Module) -> dict[str, tuple[tuple[nn.Module, str], ...]]:
     return {first[key]: tuple(found) for key, found in places.items()}
 
 
-def _hold(places: tuple[tuple[nn.Module, str], ...], constraint: Constraint) -> None:
-    """One constraint for all places of one parameter."""
+def _of_one_weight(encodings: Mapping[str, Encoding]) -> list[tuple[str, ...]]:
+    """Names of parameters; of those that an encoding was made for together, all at once."""
+    groups: dict[int, list[str]] = {}
+    for name, encoding in encodings.items():
+        first = parts_of(encoding)[0]
+        data = first.weight if isinstance(first, Dense | Masked) else first.codes
+        groups.setdefault(data.data_ptr() or id(encoding), []).append(name)
+    return [tuple(names) for names in groups.values()]
+
+
+def _is_free(encoding: Encoding, module: nn.Module) -> bool:
+    """Whether nothing holds a weight: one of full precision, or a BatchNorm's, which is folded."""
+    if not isinstance(encoding, Dense):
+        return False
+    return isinstance(module, _BatchNorm) or short_type(encoding.weight) is None
+
+
+@torch.no_grad()
+def _fill(place: tuple[nn.Module, str], encoding: Encoding) -> None:
+    """The encoding's value, in the parameter itself."""
+    module, leaf = place
+    module.get_parameter(leaf).copy_(encoding.decode())
+
+
+def _hold(places: Sequence[tuple[nn.Module, str]], constraint: Constraint) -> None:
+    """One constraint for all places of one weight."""
     (module, leaf), *others = places
     parametrize.register_parametrization(module, leaf, constraint)
     held: Any = module.parametrizations[leaf]  # type: ignore[index]

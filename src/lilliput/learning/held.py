@@ -25,7 +25,7 @@ class Held(Constraint):
     def __init__(self, encoding: Dense | Masked, *, learn: Learn) -> None:
         super().__init__()
         weight = encoding.decode().detach()
-        self._began, self.short = weight, _short(weight)
+        self._began, self.short = weight, short_type(weight)
         self.free = learn == "all" or weight.ndim <= 1
         mask = encoding.mask if isinstance(encoding, Masked) else None
         self.register_buffer("mask", mask)
@@ -47,7 +47,7 @@ class Held(Constraint):
         return Dense(weight) if self.mask is None else Masked(weight, self.mask.clone())
 
 
-def _short(weight: Tensor) -> torch.dtype | None:
+def short_type(weight: Tensor) -> torch.dtype | None:
     """The shorter type that holds every number exactly; None where there is none."""
     for kind in _SHORT:
         if weight.dtype.itemsize > kind.itemsize and torch.equal(
