@@ -219,7 +219,7 @@ def _recovered(run: Run, trials: Trials, planned: Planned, *, step: Step | None 
     """The plan after recovery, where that was asked for."""
     if step is None and run.settings.recover is None:
         return planned
-    return run.clock("recover", partial(with_recovery, run, trials, planned, step=step))
+    return run.clock("recover", partial(with_recovery, run, trials, planned=planned, step=step))
 
 
 def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Path) -> Report:

@@ -18,7 +18,7 @@ PRUNING = "prune"
 
 
 def with_recovery(
-    run: Run, trials: Trials, planned: Planned, *, step: Step | None = None
+    run: Run, trials: Trials, *, planned: Planned, step: Step | None = None
 ) -> Planned:
     """The plan with its recovery as the last step, if that was asked for and kept.
 

@@ -81,7 +81,7 @@ class Constrained:
         if isinstance(encoding, Grid) and encoding.inputs is not None:
             rounding = self._roundings.setdefault(encoding.inputs, Rounding(encoding.inputs))
             layer = self.model.get_submodule(name.rpartition(".")[0])
-            if not round_inputs(layer, encoding, rounding):
+            if not round_inputs(layer, encoding, rounding=rounding):
                 del self._roundings[encoding.inputs]
 
     def encodings(self, model: nn.Module | None = None) -> dict[str, Encoding]:

@@ -80,7 +80,7 @@ class RoundedInputs(nn.Module):
         return found if self.floats is None else torch.where(self.floats, values, found)
 
 
-def round_inputs(layer: nn.Module, grid: Grid, rounding: Rounding) -> bool:
+def round_inputs(layer: nn.Module, grid: Grid, *, rounding: Rounding) -> bool:
     """Rounds what a layer reads from now on; whether it is one that can be.
 
     Args:

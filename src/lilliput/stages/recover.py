@@ -22,6 +22,7 @@ from lilliput.task import Task
 
 DIVERGENCE, DIVERGENCE_EXAMPLES = "divergence", 256
 USE = "full recovery"
+MOST_NEAR = 0.5  # share of labels up to which being near the original is the aim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +91,7 @@ def recover(
     light = technique.strength == "light"
     material = _material(ground, light=light)
     labels = technique.labels if material.labelled else 0.0
-    watch, watched = _watch(ground, labelled=labels > 0)
+    watch, watched = _watch(ground, by_score=labels > MOST_NEAR)
     held = Constrained(
         ground.task.model,
         encodings,
@@ -127,14 +128,14 @@ def _has_target(item: object) -> bool:
     return isinstance(item, tuple) and len(item) == 2 and item[1] is not None
 
 
-def _watch(ground: Ground, *, labelled: bool) -> tuple[Watch, str]:
-    """What search examples are asked: the score where labels are learned, else the divergence."""
+def _watch(ground: Ground, *, by_score: bool) -> tuple[Watch, str]:
+    """What search examples are asked: the score where labels count most, else the divergence."""
     search, metric = ground.split.search, ground.metric
     if not search:
         raise TrainingError(
             "recovery needs search examples, which say whether it helped", "give examples"
         )
-    if labelled and metric is not None and metric.reference == "targets":
+    if by_score and metric is not None and metric.reference == "targets":
         return Watch(ground.original, search, metric), metric.name
     return Nearness(ground.original, search[:DIVERGENCE_EXAMPLES]), DIVERGENCE
 

@@ -23,6 +23,8 @@ class LearnRecovery(Fields):
         batch_size: Examples of one update.
         labels: Share of the task's own loss, in [0, 1]; the rest is the divergence from the
             original's output. Only in ``full``, and only where training examples have targets.
+            Above a half the score on search examples says which moment was best, else the
+            divergence.
     """
 
     name: ClassVar[str] = "learn_recovery"
@@ -34,7 +36,7 @@ class LearnRecovery(Fields):
     summary: ClassVar[str] = "trains the compressed model under its constraints"
 
     strength: Strength = "light"
-    steps: int = Field(300, ge=1, le=10_000_000, json_schema_extra={"unit": "updates"})
+    steps: int = Field(300, ge=1, le=500_000, json_schema_extra={"unit": "updates"})
     rate: float = Field(1e-3, gt=0, le=10, json_schema_extra={"unit": "per update"})
     batch_size: int = Field(64, ge=1, le=65_536, json_schema_extra={"unit": "examples"})
     labels: float = Field(0.5, ge=0, le=1, json_schema_extra={"unit": "share"})
