@@ -58,7 +58,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
             "recovered",
         ),
         *("fronts", "structures", "findings"),
-        *("surveying", "verification", "pipeline"),
+        *("surveying", "verification", "pipeline", "quantizing"),
     ),
     11: ("cli",),
 }
