@@ -55,15 +55,16 @@ FLOORS: dict[int, tuple[str, ...]] = {
             "restructuring",
             "trials",
             "planning",
+            "recovered",
         ),
         *("fronts", "structures", "findings"),
-        *("surveying", "verification", "pipeline"),
+        *("surveying", "verification", "pipeline", "quantizing"),
     ),
     11: ("cli",),
 }
 STAIRS = (0, 10)  # floors on which a later room may stand on an earlier one
 PLANNED: set[str] = set()
-VERBS = ("profile", "plan", "apply", "export", "measure", "judge", "report")
+VERBS = ("profile", "plan", "apply", "recover", "export", "measure", "judge", "report")
 
 BROAD_EXCEPTS = {
     "cli/door.py": "the door: what nobody foresaw is named as our bug, status 70",
@@ -72,7 +73,7 @@ BROAD_EXCEPTS = {
 DEEP_TREES = {"errors.py": "the tree of errors is what users catch"}
 # Public functions with a third positional parameter. The number may only go down.
 THIRD_POSITIONAL = 54
-VERB_PREFIXES = re.compile("(quantize|prune|factorize|share|narrow|shorten|replace|grow)_")
+VERB_PREFIXES = re.compile("(quantize|prune|factorize|share|narrow|shorten|replace|grow|learn)_")
 BANNED = re.compile("compressor|config|handler|helper|manager|misc|recipe|utils|wrapper", re.I)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lilliput.loading import load
     from lilliput.onnxtask import onnx_task
     from lilliput.pipeline import apply_plan, compress
+    from lilliput.quantizing import quantize_aware
     from lilliput.records import Plan, Report
     from lilliput.reshaping import (
         blocks,
@@ -66,6 +67,7 @@ __all__ = [
     "narrow",
     "narrowed",
     "onnx_task",
+    "quantize_aware",
     "replace",
     "replaced",
     "resized_optimizer",
@@ -104,6 +106,7 @@ _LATER = {
     "narrow": "lilliput.reshaping",
     "narrowed": "lilliput.reshaping",
     "onnx_task": "lilliput.onnxtask",
+    "quantize_aware": "lilliput.quantizing",
     "replace": "lilliput.reshaping",
     "replaced": "lilliput.reshaping",
     "resized_optimizer": "lilliput.reshaping",

@@ -9,7 +9,7 @@ from lilliput.environment import environment
 from lilliput.model.encodings import Encoding, Grid, Grouped, parts_of
 from lilliput.model.profiles import Profile
 from lilliput.planned import Planning, Point
-from lilliput.records import Drop, Fidelity, Measurement, Plan, Report, SiteReport
+from lilliput.records import Drop, Fidelity, Measurement, Plan, Recovery, Report, SiteReport
 from lilliput.runs import Run
 from lilliput.runtime.onnx_encode import STEP_SUFFIXES
 from lilliput.stages.export import Exported
@@ -27,6 +27,7 @@ class Findings:
         plan: From `plan`, or read from a file.
         planning: How it was found; None where it was read.
         points: Of a sweep.
+        recovery: What was learned back; None where that was not asked for.
         encodings: From `apply`.
         exported: From `export`.
         measurement: From `measure`.
@@ -49,6 +50,7 @@ class Findings:
     recentred: bool = False
     planning: Planning | None = None
     points: tuple[Point, ...] = ()
+    recovery: Recovery | None = None
 
 
 def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Path) -> Report:
@@ -72,6 +74,7 @@ def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Pa
         plan=found.plan,
         planning=found.planning,
         sweep=found.points,
+        recovery=found.recovery,
         sites=_sites(found),
         splits={
             "calibration": len(run.split.calibration),

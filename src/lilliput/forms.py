@@ -21,6 +21,7 @@ from lilliput.runtime.onnx_bind import Bindings
 from lilliput.runtime.onnx_encode import Arithmetic, write_encodings
 from lilliput.runtime.onnx_fixed import write_fixed
 from lilliput.runtime.onnx_folds import half_precision_biases
+from lilliput.runtime.onnx_layout import decoded
 from lilliput.runtime.torch_processes import stored_state
 from lilliput.runtime.weights_file import write_weights
 from lilliput.stages.export import Exported, export, export_fixed, export_weights, with_shape
@@ -40,6 +41,11 @@ class Form(Protocol):
     @property
     def folding(self) -> Folding:
         """What the files fold together."""
+        ...
+
+    @property
+    def replaceable(self) -> frozenset[str] | None:
+        """Parameters of which the files can hold new values; None: all."""
         ...
 
     def completed(self, encodings: dict[str, Encoding]) -> dict[str, Encoding]:
@@ -108,6 +114,11 @@ class GraphForm:
         return Folding(whole, frozenset(names - self.sites.keys()))
 
     @property
+    def replaceable(self) -> frozenset[str] | None:
+        """What was recognised in the graph."""
+        return self.bindings.replaceable
+
+    @property
     def graph(self) -> Path:
         """The untouched weights in the graph that `write` fills: where the readers are nodes."""
         return self.bindings.original.path
@@ -123,7 +134,22 @@ class GraphForm:
 
     def completed(self, encodings: dict[str, Encoding]) -> dict[str, Encoding]:
         """Folded biases, rounded to half precision, come last."""
-        return {**encodings, **half_precision_biases(self.bindings.folds)}
+        values = self._folded(encodings)
+        return {**encodings, **half_precision_biases(self.bindings.folds, values)}
+
+    def row_factors(self, encodings: Mapping[str, Encoding]) -> dict[str, Tensor]:
+        """What the export multiplies the rows of layers with, given new weights of BatchNorms."""
+        values = self._folded(encodings)
+        ratios = {f.parameter: f.ratio(values).reshape(-1) for f in self.bindings.folds}
+        return {
+            name: factor * torch.from_numpy(ratios[name]) if name in ratios else factor
+            for name, factor in self.folding.row_factors.items()
+        }
+
+    def _folded(self, encodings: Mapping[str, Encoding]) -> dict[str, np.ndarray]:
+        """New values of what is folded."""
+        names = {name for fold in self.bindings.folds for name in fold.names}
+        return {name: decoded(encodings[name]) for name in names & encodings.keys()}
 
     def sizes(self, encodings: Mapping[str, Encoding], scratch: Path) -> tuple[int, int]:
         """Bytes of the packed and of the runnable file."""
@@ -229,6 +255,11 @@ class WeightsForm:
     def folding(self) -> Folding:
         """Nothing is folded."""
         return NO_FOLDING
+
+    @property
+    def replaceable(self) -> frozenset[str] | None:
+        """All."""
+        return None
 
     def completed(self, encodings: dict[str, Encoding]) -> dict[str, Encoding]:
         """Nothing is added."""

@@ -1,6 +1,6 @@
 """READ THIS FIRST: `compress()` is the verbs in a straight line.
 
-profile -> plan -> apply -> export -> measure -> judge -> report
+profile -> plan -> apply -> recover -> export -> measure -> judge -> report
 """
 
 import tempfile
@@ -21,7 +21,8 @@ from lilliput.model.encodings import Encoding
 from lilliput.model.hashes import model_hash
 from lilliput.model.profiles import Profile
 from lilliput.planning import Planned, with_predictions
-from lilliput.records import Fidelity, Plan, Report
+from lilliput.records import Fidelity, Plan, Report, Step
+from lilliput.recovered import with_recovery
 from lilliput.restructuring import restructured, split_plan, weights_plan, whole_plan
 from lilliput.runs import Run, Settings, prepare
 from lilliput.runtime.factor_speed import FactorSpeed
@@ -94,7 +95,7 @@ def compress(
         )
         run, chosen = _faster(run, trials, chosen)
         run.clock("apply", lambda: trials.encodings(chosen.plan))
-        return _prove(run, trials, chosen, folder=folder, out=out)
+        return _prove(run, trials, _recovered(run, trials, chosen), folder=folder, out=out)
 
 
 def apply_plan(
@@ -118,7 +119,7 @@ def apply_plan(
         PlanError: The plan does not fit the model, or a step of it is wrong.
     """
     check_fits(plan, model_hash(task.model))
-    shaping, steps = split_plan(plan)
+    shaping, steps, learning = split_plan(plan)
     check_steps(steps)
     out, settings, budget = Path(out), settings or Settings(), budget or Budget()
     command = settings.command or python_call("apply_plan(plan, task", budget, out=out)
@@ -138,6 +139,7 @@ def apply_plan(
         trials = _trials(run, known)
         run, given = _faster(run, trials, Planned(plan))
         run.clock("apply", lambda: trials.encodings(given.plan))
+        given = _recovered(run, trials, given, step=learning)
         return _prove(run, trials, given, folder=folder, out=out)
 
 
@@ -213,6 +215,13 @@ def _planned(
     return plan_with_shapes(run, trials, table=table, scratch=scratch, anew=anew)
 
 
+def _recovered(run: Run, trials: Trials, planned: Planned, *, step: Step | None = None) -> Planned:
+    """The plan after recovery, where that was asked for."""
+    if step is None and run.settings.recover is None:
+        return planned
+    return run.clock("recover", partial(with_recovery, run, trials, planned=planned, step=step))
+
+
 def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Path) -> Report:
     """Export, measure, judge, report: the same for every way to a plan."""
     settings, known, plan = run.settings, trials.profile, planned.plan
@@ -253,6 +262,7 @@ def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Pat
         plan=whole,
         planning=planning,
         points=tuple(point for point, _ in planned.points),
+        recovery=planned.recovery,
         encodings=encodings,
         exported=exported,
         measurement=measurement,

@@ -8,7 +8,7 @@ from pathlib import Path
 from lilliput.errors import InternalError, UnreachableError
 from lilliput.forms import FixedForm, GraphForm
 from lilliput.planned import Planning, Point, Prediction
-from lilliput.records import Plan, Sizes
+from lilliput.records import Plan, Recovery, Sizes
 from lilliput.runs import Run
 from lilliput.runtime.bench import Bench
 from lilliput.search.improving import improve
@@ -34,11 +34,13 @@ class Planned:
         plan: What to do.
         planning: Why planning ended and what was tried; None where the plan was given.
         points: Of a sweep, each with its plan.
+        recovery: What was learned back; None where that was not asked for.
     """
 
     plan: Plan
     planning: Planning | None = None
     points: tuple[tuple[Point, Plan], ...] = ()
+    recovery: Recovery | None = None
 
 
 @dataclass(frozen=True)

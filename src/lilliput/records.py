@@ -285,6 +285,31 @@ class Measurement(Record):
         return self.runtimes[0].problem if self.runtimes else None
 
 
+class Recovery(Record):
+    """How the compressed model was trained under its constraints, and whether that was kept.
+
+    Attributes:
+        strength: ``light``: scales, biases and norms; ``full``: all weights.
+        steps: Updates of the weights.
+        seconds: How long it took.
+        watched: What search examples were asked for: ``divergence`` from the original's output, or
+            the metric's name.
+        before: That, before the first step.
+        after: That, at the best evaluation.
+        kept: Whether the files hold what was learned.
+        notes: What the reader should know: why it was not kept, what happened on the way.
+    """
+
+    strength: Literal["light", "full"]
+    steps: int
+    seconds: float
+    watched: str
+    before: float | None
+    after: float | None
+    kept: bool
+    notes: tuple[str, ...] = ()
+
+
 class Report(Record):
     """Everything that `report.json` holds. Its JSON schema is `docs/report.schema.json`.
 
@@ -308,6 +333,7 @@ class Report(Record):
         plan: What was done.
         planning: How the plan was found, and how well it was predicted; None where it was given.
         sweep: The points of a sweep, in the order asked for; empty without one.
+        recovery: What was learned back; None where that was not asked for.
         sites: What became of each site, in the order of the model.
         splits: Name of a subset (``calibration``, ``search``, ``proof``) -> number of examples.
         looks: Name of a subset -> how often it was used.
@@ -335,6 +361,7 @@ class Report(Record):
     plan: Plan
     planning: Planning | None = None
     sweep: tuple[Point, ...] = ()
+    recovery: Recovery | None = None
     sites: tuple[SiteReport, ...]
     splits: dict[str, int]
     looks: dict[str, int]

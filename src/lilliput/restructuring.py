@@ -14,24 +14,31 @@ from lilliput.reshaping.files import calibration_inputs
 from lilliput.reshaping.shrink import taken
 from lilliput.runs import Run, captured_graph
 from lilliput.shapes.graphmodel import save_graph
-from lilliput.techniques import STRUCTURAL, from_step
+from lilliput.techniques import LEARNING, STRUCTURAL, from_step
 
 
-def split_plan(plan: Plan) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-    """The steps that change the model's shape, and those that change its weights.
+def split_plan(plan: Plan) -> tuple[tuple[Step, ...], tuple[Step, ...], Step | None]:
+    """The steps that change the model's shape, those that change its weights, and recovery.
 
     Raises:
-        PlanError: A step on weights comes before one on the shape.
+        PlanError: A step on weights comes before one on the shape, or something after recovery.
     """
-    shaping = [from_step(step).family in STRUCTURAL for step in plan.steps]
+    learning = [from_step(step).family in LEARNING for step in plan.steps]
+    if any(learning[:-1]):
+        raise PlanError(
+            f"{plan.steps[learning.index(True)].technique} is not the last step",
+            "what steps before it made of the weights is trained; nothing can come after",
+        )
+    given = plan.steps[:-1] if any(learning) else plan.steps
+    shaping = [from_step(step).family in STRUCTURAL for step in given]
     count = sum(shaping)
     if not all(shaping[:count]):
-        first = plan.steps[shaping.index(False)]
+        first = given[shaping.index(False)]
         raise PlanError(
             f"{first.technique} comes before a step that changes the model's shape",
             "narrow, shorten, replace and grow come first: what weights are for depends on them",
         )
-    return plan.steps[:count], plan.steps[count:]
+    return given[:count], given[count:], plan.steps[-1] if any(learning) else None
 
 
 def restructured(run: Run, steps: Sequence[Step], *, scratch: Path) -> Run:
@@ -89,6 +96,6 @@ def whole_plan(run: Run, plan: Plan) -> Plan:
 
 
 def weights_plan(run: Run, plan: Plan) -> Plan:
-    """The rest of a whole plan, for the model in its new shape."""
-    _, rest = split_plan(plan)
+    """The steps on weights of a whole plan, for the model in its new shape."""
+    _, rest, _ = split_plan(plan)
     return plan.model_copy(update={"steps": rest, "model_hash": run.captured.model_hash})

@@ -10,6 +10,7 @@ from lilliput.batches import at_most
 from lilliput.budget import Budget, Limit, resolve_drop
 from lilliput.errors import CaptureError, InputError, InternalError, TaskError
 from lilliput.forms import FixedForm, Form, GraphForm, WeightsForm
+from lilliput.learning.recovery import Recover
 from lilliput.ledger import Ledger
 from lilliput.metrics import Metric
 from lilliput.model.capture import Capture, capture, capture_or_hooks
@@ -30,6 +31,10 @@ from lilliput.validation import check_task
 LEDGER = "lilliput-looks.json"
 SEEDS = 2**32
 PRICED = ("memory", "latency")
+SIZES = ("storage", "installed")
+RECOVERED_ROW = 1.5  # bytes that a learned step costs more than a planned one
+MOVED_CODES = 0.02  # share of a file that codes may grow by when they learn
+MOST_RESERVED = 0.1
 T = TypeVar("T")
 
 
@@ -48,6 +53,7 @@ class Settings:
         force: Replace an output folder of ours.
         command: What repeats this run, for the report.
         source_bytes: Size of the checkpoint the user came with, where there is one.
+        recover: Train the compressed model under its constraints; None: not.
         said: Told every line worth telling: the forecast, warnings.
         progress: Told stage, steps done, steps in all.
 
@@ -63,6 +69,7 @@ class Settings:
     force: bool = False
     command: str = ""
     source_bytes: int | None = None
+    recover: Recover | None = None
     said: Callable[[str], None] = lambda line: None
     progress: Progress = unseen
 
@@ -124,14 +131,30 @@ class Run:
 
     @property
     def targets(self) -> Targets:
-        """The limits in plain numbers, sizes against the original's export."""
+        """The limits in plain numbers, sizes against the original's export, for plans.
+
+        What recovery may add to a plan's files is left free.
+        """
         size = self.original.stat().st_size
-        asked = {limit.name: limit for limit in self.limits}
+        sizes = {
+            limit.name: limit.resolve(size) - self.reserve(limit.resolve(size))
+            for limit in self.limits
+            if limit.name in SIZES
+        }
         return Targets(
-            storage=asked["storage"].resolve(size) if "storage" in asked else None,
-            installed=asked["installed"].resolve(size) if "installed" in asked else None,
+            storage=sizes.get("storage"),
+            installed=sizes.get("installed"),
             drop=self.allowed_drop[0] if self.allowed_drop else None,
         )
+
+    def reserve(self, limit: float) -> float:
+        """Bytes of a limit on size that are left to recovery: learned steps are longer numbers."""
+        recover = self.settings.recover
+        if recover is None:
+            return 0.0
+        rows = sum(site.rows for site in self.captured.sites.values())
+        moved = MOVED_CODES * limit if recover.strength == "full" else 0.0
+        return min(RECOVERED_ROW * rows + moved, MOST_RESERVED * limit)
 
     @property
     def priced_limits(self) -> tuple[Limit, ...]:

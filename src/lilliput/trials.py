@@ -74,6 +74,7 @@ class Trials:
     _made: dict[str, tuple[tuple[Step, ...], dict[str, Encoding]]] = field(
         default_factory=dict, init=False
     )
+    _given: dict[str, dict[str, Encoding]] = field(default_factory=dict, init=False)
     _sizes: dict[str, Trial] = field(default_factory=dict)
     _costs: dict[str, Trial] = field(default_factory=dict)
     _divergences: dict[str, float] = field(default_factory=dict)
@@ -83,12 +84,18 @@ class Trials:
     def encodings(self, plan: Plan) -> dict[str, Encoding]:
         """What the plan turns the weights into; the last plan's are kept."""
         key = _key(plan)
+        if key in self._given:
+            return self._given[key]
         if self._last is None or self._last[0] != key:
             encodings = self._applied(plan)
             if self.recentring is not None:
                 encodings = self.recentring(encodings)
             self._last = (key, self.form.completed(encodings))
         return self._last[1]
+
+    def remember(self, plan: Plan, encodings: dict[str, Encoding]) -> None:
+        """What a plan turns the weights into that is more than its steps: it was learned."""
+        self._given[_key(plan)] = encodings
 
     def _applied(self, plan: Plan) -> dict[str, Encoding]:
         """`apply`, but sites that get the same steps as in the plan before keep what they became.

@@ -164,7 +164,7 @@ def test_folded_norms_take_new_values(convolutions, grids, make_grids, tmp_path)
 
 def test_folded_biases_can_be_made_to_fit_half_precision(convolutions, tmp_path):
     path = tmp_path / "model.onnx"
-    encodings = half_precision_biases(convolutions.bindings.folds)
+    encodings = half_precision_biases(convolutions.bindings.folds, {})
     assert encodings.keys() == {"norm.bias", "norm_up.bias"}
     assert write_encodings(convolutions.bindings, encodings, path) == []
     assert least_decibels(convolutions, encodings, path) > 105

@@ -13,11 +13,13 @@ from lilliput.model.encodings import Codebook, Dense, Grid, Grouped, LowRank, Ma
 from lilliput.plans import plan_from_toml, plan_to_toml
 from lilliput.records import Plan
 from lilliput.stages.apply import apply
-from lilliput.techniques import STRUCTURAL, TABLE, PruneDamage, from_step
+from lilliput.techniques import LEARNING, STRUCTURAL, TABLE, PruneDamage, from_step
 from lilliput.tensor.pruning import BLOCK
 
 pytestmark = pytest.mark.parametrize(
-    "kind", [kind for kind in TABLE if kind.family not in STRUCTURAL], ids=lambda kind: kind.name
+    "kind",
+    [kind for kind in TABLE if kind.family not in STRUCTURAL | LEARNING],
+    ids=lambda kind: kind.name,
 )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from lilliput.model.profiles import Profile, SiteProfile
 from lilliput.model.sites import Site
 from lilliput.model.spread import nothing_seen
-from lilliput.techniques import STRUCTURAL, TABLE, PruneDamage, PruneWanda, ShareValues
+from lilliput.techniques import LEARNING, STRUCTURAL, TABLE, PruneDamage, PruneWanda, ShareValues
 
 SITES = (
     Site("linear", "linear", (24, 32), 24, 32),
@@ -97,7 +97,9 @@ def _known(site: Site, inputs: Callable[[Tensor], Tensor]) -> SiteProfile:
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in TABLE if kind.family not in STRUCTURAL], ids=lambda kind: kind.name
+    "kind",
+    [kind for kind in TABLE if kind.family not in STRUCTURAL | LEARNING],
+    ids=lambda kind: kind.name,
 )
 @pytest.mark.parametrize(("inputs", "weights"), CASES)
 def test_what_comes_out_is_finite(kind, inputs, weights):

@@ -3,7 +3,7 @@
 What is not given stays None here: the defaults are those of the library.
 """
 
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -174,7 +174,19 @@ class BuildOptions(RunOptions):
 
     arithmetic: Literal["float32", "int8", "fixed"] | None = None
     """int8: least memory (for speed limit latency instead); fixed: integers only."""
+    recover: str | None = None
+    """Train the compressed model under its constraints: minutes=10,strength=light or full."""
     measuring: MeasureOptions = MeasureOptions()
+
+    def settings(self, **others: Any) -> "Settings":
+        """The settings they ask for, recovery read from its short form."""
+        if self.recover is None:
+            return _settings(self, others)
+        from lilliput.learning.recovery import Recover
+
+        return _settings(
+            replace(self, recover=None), others | {"recover": Recover.parse(self.recover)}
+        )
 
 
 @Parameter(name="*", group=RUN)

@@ -65,10 +65,16 @@ class Fold:
         return snapped(bias)
 
 
-def half_precision_biases(folds: Iterable[Fold]) -> dict[str, Dense]:
+def half_precision_biases(
+    folds: Iterable[Fold], values: Mapping[str, np.ndarray]
+) -> dict[str, Dense]:
     """New BatchNorm biases with which the folded biases in the file fit half precision exactly.
 
     The BatchNorm's own parameters are not in the file; rounding them would save nothing there.
+
+    Args:
+        folds: All of them.
+        values: New values of parameters that are folded, by name.
 
     Returns:
         Name of each beta -> its new value; those whose folded bias is too large or too small for
@@ -76,10 +82,12 @@ def half_precision_biases(folds: Iterable[Fold]) -> dict[str, Dense]:
     """
     found = {}
     for fold in folds:
-        size = np.abs(fold.bias[fold.bias != 0])
+        known = any(name in values for name in fold.names)
+        bias = fold.refold(values) if known else fold.bias
+        size = np.abs(bias[bias != 0])
         if np.any((size > 65504) | (size < 2.0**-14)):
             continue
-        half = fold.bias.astype(np.float16).astype(np.float64)
-        beta = fold.old[fold.beta] + (half - fold.bias)
+        half = bias.astype(np.float16).astype(np.float64)
+        beta = values.get(fold.beta, fold.old[fold.beta]) + (half - bias)
         found[fold.beta] = Dense(torch.from_numpy(beta.astype(np.float32)))
     return found

@@ -14,12 +14,13 @@ from lilliput.techniques.factorize_spatial import FactorizeSpatial
 from lilliput.techniques.factorize_svd import FactorizeSvd
 from lilliput.techniques.factorize_tucker import FactorizeTucker
 from lilliput.techniques.factorize_whitened import FactorizeWhitened
-from lilliput.techniques.fields import STRUCTURAL, Family, Fields
+from lilliput.techniques.fields import LEARNING, STRUCTURAL, Family, Fields
 from lilliput.techniques.grow_classes import GrowClasses
 from lilliput.techniques.grow_depth import GrowDepth
 from lilliput.techniques.grow_resolution import GrowResolution
 from lilliput.techniques.grow_vocabulary import GrowVocabulary
 from lilliput.techniques.grow_width import GrowWidth
+from lilliput.techniques.learn_recovery import LearnRecovery
 from lilliput.techniques.narrow_activation import NarrowActivation
 from lilliput.techniques.narrow_magnitude import NarrowMagnitude
 from lilliput.techniques.narrow_second_order import NarrowSecondOrder
@@ -64,6 +65,7 @@ TABLE: tuple[type[Fields], ...] = (
     GrowResolution,
     GrowVocabulary,
     GrowWidth,
+    LearnRecovery,
     NarrowActivation,
     NarrowMagnitude,
     NarrowSecondOrder,
@@ -97,6 +99,7 @@ TABLE: tuple[type[Fields], ...] = (
 )
 
 __all__ = [
+    "LEARNING",
     "STRUCTURAL",
     "TABLE",
     "FactorizeCp",
@@ -111,6 +114,7 @@ __all__ = [
     "GrowResolution",
     "GrowVocabulary",
     "GrowWidth",
+    "LearnRecovery",
     "NarrowActivation",
     "NarrowMagnitude",
     "NarrowSecondOrder",

@@ -13,6 +13,7 @@ Family = Literal[
     "prune", "quantize", "factorize", "share", "narrow", "shorten", "replace", "grow", "learn"
 ]
 STRUCTURAL: frozenset[Family] = frozenset(("narrow", "shorten", "replace", "grow"))
+LEARNING: frozenset[Family] = frozenset(("learn",))
 
 
 class Fields(BaseModel):

@@ -16,7 +16,12 @@ from lilliput.techniques.earlier import weight_left
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grid_storage import as_grid
 from lilliput.techniques.grouping import storage_bytes
-from lilliput.tensor.grids import absolute_maximum_steps, round_to_grid
+from lilliput.tensor.grids import (
+    FEW_BITS_SHARES,
+    absolute_maximum_steps,
+    clipped_steps,
+    round_to_grid,
+)
 from lilliput.tensor.ranges import Ranges, full_ranges
 
 
@@ -28,6 +33,8 @@ class QuantizeRound(Fields):
         per: A step per output ``row`` (per channel), or one for the whole ``tensor``.
         symmetric: Zero is the middle of 2**bits - 1 points. Otherwise the 2**bits points reach from
             the lowest to the highest weight, and each row also has a code that means zero.
+        clip: The largest weights are clipped where that lowers the squared error of the row:
+            with few bits it does. Only of symmetric grids.
     """
 
     name: ClassVar[str] = "quantize_round"
@@ -40,6 +47,7 @@ class QuantizeRound(Fields):
     bits: int = Field(8, ge=2, le=8, json_schema_extra={"unit": "bits"})
     per: Literal["row", "tensor"] = "row"
     symmetric: bool = True
+    clip: bool = False
 
     def options(self, profile: Profile, where: str) -> tuple[Option, ...]:
         """Widths from 8 down to 2."""
@@ -68,9 +76,15 @@ class QuantizeRound(Fields):
         if not self.symmetric:
             return self._lopsided(site, weight)
         rows = weight if self.per == "row" else weight.reshape(1, -1)
-        steps = absolute_maximum_steps(rows, self.bits).expand(len(weight)).contiguous()
-        codes = round_to_grid(weight, steps[:, None])
+        steps = self._steps(rows).expand(len(weight)).contiguous()
+        most = 2 ** (self.bits - 1) - 1
+        codes = round_to_grid(weight, steps[:, None]).clamp(-most, most)
         return as_grid(site, codes, row_steps=steps)
+
+    def _steps(self, rows: Tensor) -> Tensor:
+        if not self.clip:
+            return absolute_maximum_steps(rows, self.bits)
+        return clipped_steps(rows, self.bits, power=torch.ones(1, 1), shares=FEW_BITS_SHARES)
 
     def _lopsided(self, site: Site, weight: Tensor) -> Grouped:
         """As one group of all columns; decoded when loaded, since no packed operator takes it."""

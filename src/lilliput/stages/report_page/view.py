@@ -60,6 +60,7 @@ def page_view(report: Report, rows: int) -> dict[str, Any]:
         "steps": _steps(report, rows),
         "plan": report.plan,
         "planning": _planning(report),
+        "recovery": _recovery(report),
         "sweep": [_point(point) for point in report.sweep[:rows]],
         "fidelity": report.fidelity,
         "seconds": _seconds(report, rows),
@@ -223,6 +224,24 @@ def _planning(report: Report) -> dict[str, Any] | None:
             for p in found.predictions[:_MOST_LINES]
             for text in [shown.get(p.name, wording.size)]
         ],
+    }
+
+
+def _recovery(report: Report) -> dict[str, Any] | None:
+    """What was learned back."""
+    found = report.recovery
+    if found is None:
+        return None
+    what = "all weights" if found.strength == "full" else "scales, biases and norms"
+    return {
+        "what": what,
+        "steps": found.steps,
+        "seconds": found.seconds,
+        "watched": wording.clean(found.watched, 80),
+        "before": wording.number(found.before),
+        "after": wording.number(found.after),
+        "kept": found.kept,
+        "notes": _lines(found.notes),
     }
 
 

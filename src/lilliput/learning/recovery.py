@@ -1,0 +1,114 @@
+"""How a compressed model is to learn back what was lost: the value that users write."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from lilliput.errors import TrainingError
+from lilliput.learning.training import LENGTHS, Training
+from lilliput.records import Step
+from lilliput.techniques import LearnRecovery, from_step
+from lilliput.techniques.learn_recovery import Strength
+
+FREEZE_NORMS = 0.5  # share of the steps after which BatchNorm's statistics stand still, in full
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recover:
+    """Train the compressed model under its constraints; see `LearnRecovery` for what that means.
+
+    Args:
+        minutes: The pace is measured, then the number of steps is fixed: the plan names it, so
+            that a replay gives the same bytes. At most one of minutes, epochs and steps.
+        epochs: Passes over the examples that it learns from.
+        steps: Updates of the weights.
+        strength: ``light`` or ``full``.
+        rate: Learning rate; None for the technique's own.
+        batch_size: Examples of one update, likewise.
+        labels: Share of the task's loss in ``full``, likewise.
+
+    Raises:
+        PlanError: A value is out of range or of the wrong kind.
+        TrainingError: Two lengths are given, or one is out of range.
+    """
+
+    minutes: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    strength: Strength = "light"
+    rate: float | None = None
+    batch_size: int | None = None
+    labels: float | None = None
+
+    def __post_init__(self) -> None:
+        Training(**self._lengths)
+        _ = self.technique
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The value from its short form: ``minutes=10,strength=full``.
+
+        Raises:
+            TrainingError: It has another form, or a name that there is not.
+        """
+        found: dict[str, Any] = {}
+        known = [field.name for field in fields(cls)]
+        for part in text.split(","):
+            name, equals, value = (piece.strip() for piece in part.partition("="))
+            if not equals or name not in known:
+                raise TrainingError(
+                    f"recover: {part.strip()!r} is not understood",
+                    f"e.g. minutes=10,strength=light; known are {', '.join(known)}",
+                )
+            found[name] = _value(value)
+        return cls(**found)
+
+    def __str__(self) -> str:
+        """The short form, which `parse` reads."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ",".join(f"{name}={value}" for name, value in given.items() if value is not None)
+
+    @classmethod
+    def of(cls, technique: LearnRecovery) -> Self:
+        """What a plan's last step asks for."""
+        return cls(**technique.model_dump())
+
+    @property
+    def technique(self) -> LearnRecovery:
+        """The step of a plan; its number of steps counts only where that is known already."""
+        names = LearnRecovery.model_fields
+        given = {name: v for name in names if (v := getattr(self, name)) is not None}
+        found: Any = from_step(Step(technique=LearnRecovery.name, where=(), settings=given))
+        technique: LearnRecovery = found
+        return technique
+
+    def training(self, *, seed: int, still_norms: bool) -> Training:
+        """How the loop is to train.
+
+        Args:
+            seed: Of the order of examples, and dropout.
+            still_norms: BatchNorm's statistics stand still from the beginning.
+        """
+        technique = self.technique
+        lengths = self._lengths or {"steps": technique.steps}
+        still = still_norms or technique.strength == "light"
+        return Training(
+            **lengths,
+            rate=technique.rate,
+            batch_size=technique.batch_size,
+            weight_decay=0.0,
+            freeze_norms=0.0 if still else FREEZE_NORMS,
+            seed=seed,
+        )
+
+    @property
+    def _lengths(self) -> dict[str, Any]:
+        return {name: v for name in LENGTHS if (v := getattr(self, name)) is not None}
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,126 @@
+"""Recovery inside a run: what was learned back is kept where it helps and still fits."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from lilliput.forms import GraphForm
+from lilliput.learning.loop import Surroundings
+from lilliput.learning.recovery import Recover
+from lilliput.planning import Planned
+from lilliput.records import Plan, Recovery, Step
+from lilliput.runs import SIZES, Run
+from lilliput.stages.recover import DIVERGENCE, Ground, Recovered, half_steps, recover
+from lilliput.techniques import LearnRecovery, from_step
+from lilliput.trials import Trials
+
+PRUNING = "prune"
+
+
+def with_recovery(
+    run: Run, trials: Trials, *, planned: Planned, step: Step | None = None
+) -> Planned:
+    """The plan with its recovery as the last step, if that was asked for and kept.
+
+    Args:
+        run: Settings say whether and how.
+        trials: Knows what the plan made of the weights, and is told what they became.
+        planned: Steps on weights.
+        step: The recovery that a plan being replayed ends with.
+
+    Raises:
+        TrainingError: There is nothing to learn from.
+    """
+    how = run.settings.recover if step is None else _of_step(step)
+    if how is None:
+        return planned
+    plan, started = planned.plan, time.perf_counter()
+    settings = run.settings
+    found = recover(
+        trials.encodings(plan),
+        how,
+        ground=_ground(run, plan),
+        around=Surroundings(progress=settings.progress, said=settings.said),
+    )
+    whole = _with_step(plan, _done(how, found))
+    trials.remember(whole, _completed(run, found))
+    refused = _refused(run, trials, before=plan, after=whole, found=found)
+    first, best = found.learned.history[0].score, found.learned.best.score
+    if found.watched == DIVERGENCE:
+        first, best = trials.divergence(plan), trials.divergence(whole)
+    told = Recovery(
+        strength=how.strength,
+        steps=found.learned.training.steps or 0,
+        seconds=round(time.perf_counter() - started, 3),
+        watched=found.watched,
+        before=first,
+        after=best,
+        kept=refused is None,
+        notes=(*found.learned.notes, *([refused] if refused else [])),
+    )
+    if refused is not None:
+        settings.said(f"Recovery: {refused}")
+        return replace(planned, recovery=told)
+    sizes = trials.sizes(whole)
+    predicted = {
+        "predicted_damage": None,
+        "predicted_storage_bytes": plan.predicted_storage_bytes and sizes.storage,
+        "predicted_installed_bytes": plan.predicted_installed_bytes and sizes.installed,
+    }
+    return replace(planned, plan=whole.model_copy(update=predicted), recovery=told)
+
+
+def _of_step(step: Step) -> Recover:
+    technique: Any = from_step(step)
+    return Recover.of(technique)
+
+
+def _done(how: Recover, found: Recovered) -> LearnRecovery:
+    """The technique with the number of steps that were done, so that a replay does the same."""
+    return how.technique.model_copy(update={"steps": found.learned.training.steps})
+
+
+def _with_step(plan: Plan, technique: LearnRecovery) -> Plan:
+    return plan.model_copy(update={"steps": (*plan.steps, technique.step_of(()))})
+
+
+def _ground(run: Run, plan: Plan) -> Ground:
+    only, part = run.form.replaceable, run.settings.part
+    if part:
+        names = only or {name for name, _ in run.subject.model.named_parameters()}
+        only = frozenset(name for name in names if name.startswith(f"{part}."))
+    removed = (step for step in plan.steps if from_step(step).family == PRUNING)
+    return Ground(
+        task=run.subject,
+        original=run.task,
+        split=run.split,
+        metric=run.metric,
+        only=only,
+        sparse=frozenset(name for step in removed for name in step.where),
+        seed=run.settings.seed,
+    )
+
+
+def _completed(run: Run, found: Recovered) -> dict[str, Any]:
+    """The encodings as the form rounds them."""
+    factors = {}
+    if isinstance(run.form, GraphForm):
+        factors = run.form.row_factors(found.encodings)
+    return run.form.completed(half_steps(found.encodings, factors))
+
+
+def _refused(
+    run: Run, trials: Trials, *, before: Plan, after: Plan, found: Recovered
+) -> str | None:
+    """Why the weights stay as they were; None where what was learned is kept."""
+    if not found.better:
+        return f"no {found.watched} on search examples was better than before: nothing was kept"
+    if found.watched == DIVERGENCE and not trials.divergence(after) < trials.divergence(before):
+        return "the files answer no nearer to the original than before: nothing was kept"
+    original = run.original.stat().st_size
+    for limit in run.limits:
+        if limit.name in SIZES:
+            most, size = limit.resolve(original), getattr(trials.sizes(after), limit.name)
+            if size > most >= getattr(trials.sizes(before), limit.name):
+                return f"{limit.name} would be {size:,} bytes of {most:,.0f}: nothing was kept"
+    return None
