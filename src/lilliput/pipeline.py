@@ -22,7 +22,7 @@ from lilliput.model.hashes import model_hash
 from lilliput.model.profiles import Profile
 from lilliput.planning import Planned, with_predictions
 from lilliput.records import Fidelity, Plan, Report, Step
-from lilliput.recovered import with_recovery
+from lilliput.recovered import squeezing_plan, with_recovery
 from lilliput.restructuring import restructured, split_plan, weights_plan, whole_plan
 from lilliput.runs import Run, Settings, prepare
 from lilliput.runtime.factor_speed import FactorSpeed
@@ -204,6 +204,9 @@ def _planned(
     run: Run, trials: Trials, budgets: Mapping[str, Budget], scratch: Path
 ) -> tuple[Run, Trials, Planned]:
     """The plan, and the run and trials it is for: the model may have got another shape."""
+    recover = run.settings.recover
+    if recover is not None and recover.squeeze:
+        return run, trials, squeezing_plan(run, trials)
     table = OptionTable(trials.profile)
     if budgets:
         front = make_front(run, trials, table=table, budgets=budgets, scratch=scratch)

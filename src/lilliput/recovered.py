@@ -4,17 +4,26 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import torch
+
+from lilliput.coding import code_bytes
+from lilliput.errors import BudgetError, UnreachableError
 from lilliput.forms import GraphForm
 from lilliput.learning.loop import Surroundings
 from lilliput.learning.recovery import Recover
+from lilliput.model.encodings import Grid
+from lilliput.planned import Planning
 from lilliput.planning import Planned
 from lilliput.records import Plan, Recovery, Step
 from lilliput.runs import SIZES, Run
 from lilliput.stages.recover import DIVERGENCE, Ground, Recovered, half_steps, recover
-from lilliput.techniques import LearnRecovery, from_step
+from lilliput.techniques import LearnRecovery, QuantizeFeedback, QuantizeFloat16, from_step
 from lilliput.trials import Trials
 
 PRUNING = "prune"
+FIRST_STEP = 0.5  # standard deviations of a weight
+SQUEEZING = "its codes were squeezed while they learned"
+MARGIN = 0.97  # of a limit on storage: what the codes are led to
 
 
 def with_recovery(
@@ -36,6 +45,8 @@ def with_recovery(
         return planned
     plan, started = planned.plan, time.perf_counter()
     settings = run.settings
+    if how.squeeze:
+        how = replace(how, squeeze=False, bits=_bits(run, trials, plan=plan))
     found = recover(
         trials.encodings(plan),
         how,
@@ -68,6 +79,61 @@ def with_recovery(
         "predicted_installed_bytes": plan.predicted_installed_bytes and sizes.installed,
     }
     return replace(planned, plan=whole.model_copy(update=predicted), recovery=told)
+
+
+def squeezing_plan(run: Run, trials: Trials) -> Planned:
+    """Every site on a grid with one step: where codes that learn to be cheap begin.
+
+    Raises:
+        BudgetError: Memory or time are limited too, which squeezing does not know of.
+    """
+    if run.priced_limits:
+        names = ", ".join(limit.name for limit in run.priced_limits)
+        raise BudgetError(
+            f"squeezing knows nothing of {names}", "limit storage and drop, or squeeze afterwards"
+        )
+    known = trials.profile
+    one = QuantizeFeedback(
+        step=FIRST_STEP, row_exponent=0.0, diagonal_exponent=0.0, column_exponent=0.0
+    )
+    others = [name for name, p in known.parameters.items() if name not in known.sites]
+    halves = [name for name in others if known.parameters[name].dtype == torch.float32]
+    steps = [one.step_of(tuple(known.sites))]
+    if halves:
+        steps.append(QuantizeFloat16().step_of(halves))
+    plan = Plan(model_hash=known.model_hash, steps=tuple(steps), seed=run.settings.seed)
+    return Planned(plan, Planning(stopped=SQUEEZING))
+
+
+def step_bits(plan: Plan) -> float:
+    """Bits per weight to which a plan's recovery leads the codes; 0: to none."""
+    technique: Any = from_step(plan.steps[-1])
+    return float(technique.bits)
+
+
+def _bits(run: Run, trials: Trials, *, plan: Plan) -> float:
+    """Bits per weight on a grid that the limit on storage leaves.
+
+    Raises:
+        BudgetError: There is no such limit, or nothing on a grid.
+        UnreachableError: The rest of the file alone is larger.
+    """
+    limit = next((limit for limit in run.limits if limit.name == "storage"), None)
+    if limit is None:
+        raise BudgetError("squeezing needs a limit on storage", "e.g. storage 2%")
+    grids = [one for one in trials.encodings(plan).values() if isinstance(one, Grid)]
+    if not grids:
+        raise BudgetError("the plan puts no weight on a grid that could be squeezed")
+    coded = sum(code_bytes(grid.codes.numpy()) for grid in grids)
+    most = limit.resolve(run.original.stat().st_size)
+    rest = trials.sizes(plan).storage - coded
+    if rest >= MARGIN * most:
+        raise UnreachableError(
+            f"storage {limit.text} is {most:,.0f} bytes, and all but the codes takes {rest:,.0f}",
+            f"{rest / MARGIN:,.0f} bytes is the least that can be reached",
+        )
+    bits = 8 * (MARGIN * most - rest) / sum(grid.codes.numel() for grid in grids)
+    return float(f"{bits:.4g}")
 
 
 def _of_step(step: Step) -> Recover:
@@ -115,7 +181,12 @@ def _refused(
     """Why the weights stay as they were; None where what was learned is kept."""
     if not found.better:
         return f"no {found.watched} on search examples was better than before: nothing was kept"
-    if found.watched == DIVERGENCE and not trials.divergence(after) < trials.divergence(before):
+    squeezed = bool(step_bits(after))
+    if (
+        found.watched == DIVERGENCE
+        and not squeezed
+        and not trials.divergence(after) < trials.divergence(before)
+    ):
         return "the files answer no nearer to the original than before: nothing was kept"
     original = run.original.stat().st_size
     for limit in run.limits:

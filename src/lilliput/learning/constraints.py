@@ -42,6 +42,7 @@ class Constrained:
             and parameters with one axis (biases, norms), while codes stand still.
         sparse: Parameters of which what is 0 stays 0, although their encoding has no mask.
         only: Parameters that may change; None for all.
+        together: As for `OnGrid`.
 
     Attributes:
         model: The copy.
@@ -55,6 +56,7 @@ class Constrained:
         learn: Learn = "all",
         sparse: Set[str] = frozenset(),
         only: Set[str] | None = None,
+        together: bool = False,
     ) -> None:
         self.model = copy.deepcopy(model)
         self._original = {name: p.detach() for name, p in model.named_parameters()}
@@ -71,7 +73,8 @@ class Constrained:
             if len(names) == 1 and _is_free(encoding, places[0][0]):
                 _fill(places[0], encoding)
                 continue
-            found = constraint_of(encoding, learn=learn, sparse=not sparse.isdisjoint(names))
+            sparsely = not sparse.isdisjoint(names)
+            found = constraint_of(encoding, learn=learn, sparse=sparsely, together=together)
             _hold(places, found)
             self._shared[names[0]] = names
             for name in names:
@@ -115,10 +118,12 @@ class Constrained:
         )
 
 
-def constraint_of(encoding: Encoding, *, learn: Learn, sparse: bool = False) -> Constraint:
+def constraint_of(
+    encoding: Encoding, *, learn: Learn, sparse: bool = False, together: bool = False
+) -> Constraint:
     """The constraint that holds a weight to an encoding. See `Constrained`."""
     if isinstance(encoding, Grid):
-        return OnGrid(encoding, learn=learn, sparse=sparse)
+        return OnGrid(encoding, learn=learn, sparse=sparse, together=together)
     if isinstance(encoding, Grouped):
         return OnGroups(encoding, learn=learn, sparse=sparse)
     if isinstance(encoding, Codebook):

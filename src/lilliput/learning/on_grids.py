@@ -18,15 +18,17 @@ class OnGrid(Constraint):
     """A weight that is ``codes * row_steps * column_steps``.
 
     Codes stay within the range they had at first, so that a grid of few bits keeps its width and
-    int8 stays int8. `relaxed` gives the codes before they are rounded: a loss on their rate (bits
-    after entropy coding) is a function of them, e.g. the sum of ``-log2`` of a density at
-    ``relaxed(latent)``; its gradient reaches latent weight and steps.
+    int8 stays int8. `relaxed` gives the codes before they
+    are rounded: a loss on their rate (bits after entropy coding) is a function of them; its
+    gradient reaches latent weight and steps. See `lilliput.learning.squeezing`.
 
     Args:
         grid: What the weight begins as.
         learn: ``scales``: codes stand still and only steps (and outliers) learn. ``all``: the
             latent weight learns too.
         sparse: Codes that are 0 stay 0.
+        together: The steps of all rows are multiplied with one number: those that were the same
+            stay so, and are stored once.
     """
 
     codes: Tensor
@@ -34,7 +36,9 @@ class OnGrid(Constraint):
     columns: Tensor | None
     kept: Tensor | None
 
-    def __init__(self, grid: Grid, *, learn: Learn, sparse: bool = False) -> None:
+    def __init__(
+        self, grid: Grid, *, learn: Learn, sparse: bool = False, together: bool = False
+    ) -> None:
         super().__init__()
         self.free = learn == "all"
         self.view, self._grid = view_of(grid), grid
@@ -43,7 +47,9 @@ class OnGrid(Constraint):
         self.register_buffer("rows", grid.row_steps.clone())
         self.register_buffer("columns", grid.column_steps)
         self.register_buffer("kept", grid.codes != 0 if sparse else None)
-        self.growth = nn.Parameter(torch.zeros_like(grid.row_steps))
+        self.growth = nn.Parameter(
+            torch.zeros_like(grid.row_steps[:1] if together else grid.row_steps)
+        )
         if grid.outliers is not None:
             self.register_buffer("places", grid.outliers.places)
             self.outliers = nn.Parameter(grid.outliers.weight.clone())

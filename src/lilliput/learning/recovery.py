@@ -25,6 +25,9 @@ class Recover:
         rate: Learning rate; None for the technique's own.
         batch_size: Examples of one update, likewise.
         labels: Share of the task's loss in ``full``, likewise.
+        squeeze: Lead the codes to what the limit on storage leaves them, in ``full``: the plan
+            begins with a larger file.
+        bits: The same for a number of bits per weight, in a plan: see `LearnRecovery`.
 
     Raises:
         PlanError: A value is out of range or of the wrong kind.
@@ -38,10 +41,13 @@ class Recover:
     rate: float | None = None
     batch_size: int | None = None
     labels: float | None = None
+    squeeze: bool = False
+    bits: float | None = None
 
     def __post_init__(self) -> None:
         Training(**self._lengths)
-        _ = self.technique
+        if (self.technique.bits or self.squeeze) and self.strength != "full":
+            raise TrainingError("codes are squeezed in full recovery only", "give strength=full")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -106,6 +112,8 @@ class Recover:
 
 
 def _value(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
     for kind in (int, float):
         try:
             return kind(text)

@@ -9,11 +9,13 @@ from torch import Tensor
 from lilliput.errors import TrainingError
 from lilliput.learning.constraints import Constrained
 from lilliput.learning.learned import Learned
+from lilliput.learning.lesson import Lesson
 from lilliput.learning.loop import Surroundings, learn
 from lilliput.learning.material import Material, material_of
 from lilliput.learning.recovering import Nearness, Recovering
 from lilliput.learning.recovery import Recover
 from lilliput.learning.restated_norms import can_restate, restate_norms
+from lilliput.learning.squeezing import Squeezing, WhenSmall
 from lilliput.learning.watching import Watch
 from lilliput.metrics import Metric
 from lilliput.model.encodings import Encoding, Grid
@@ -98,11 +100,16 @@ def recover(
         learn="scales" if light else "all",
         sparse=ground.sparse,
         only=ground.only,
+        together=bool(technique.bits),
     )
     still = not can_restate(ground.task.model) or not _norms_ship(ground)
+    lesson: Lesson = Recovering(material.task, ground.original.model, labels=labels)
+    if technique.bits:
+        lesson = Squeezing(lesson, held.model, bits=technique.bits)
+        watch = WhenSmall(watch, technique.bits)
     learned = learn(
         held.model,
-        Recovering(material.task, ground.original.model, labels=labels),
+        lesson,
         material=material,
         training=_fitting(how, len(material)).training(seed=ground.seed, still_norms=still),
         watch=watch,

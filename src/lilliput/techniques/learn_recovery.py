@@ -25,13 +25,15 @@ class LearnRecovery(Fields):
             original's output. Only in ``full``, and only where training examples have targets.
             Above a half the score on search examples says which moment was best, else the
             divergence.
+        bits: Per weight on a grid, after entropy coding, to which codes are led while they learn
+            (only in ``full``; see `lilliput.learning.squeezing`); 0: codes cost nothing.
     """
 
     name: ClassVar[str] = "learn_recovery"
     family: ClassVar[Family] = "learn"
     source: ClassVar[str] = (
         "Esser et al. 2020, arXiv 1902.08153; Han et al. 2016, arXiv 1510.00149; "
-        "Hinton et al. 2015, arXiv 1503.02531"
+        "Hinton et al. 2015, arXiv 1503.02531; Oktay et al. 2020, arXiv 1906.06624"
     )
     summary: ClassVar[str] = "trains the compressed model under its constraints"
 
@@ -40,3 +42,4 @@ class LearnRecovery(Fields):
     rate: float = Field(1e-3, gt=0, le=10, json_schema_extra={"unit": "per update"})
     batch_size: int = Field(64, ge=1, le=65_536, json_schema_extra={"unit": "examples"})
     labels: float = Field(0.5, ge=0, le=1, json_schema_extra={"unit": "share"})
+    bits: float = Field(0.0, ge=0, le=16, json_schema_extra={"unit": "bits per weight"})
