@@ -20,6 +20,7 @@ FLOORS: dict[int, tuple[str, ...]] = {
     0: (
         *(
             "errors",
+            "described",
             "record",
             "planned",
             "edits",

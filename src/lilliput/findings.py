@@ -66,6 +66,7 @@ def assemble(run: Run, found: Findings, *, drop: Drop | None, look: int, out: Pa
         drop=drop,
         fidelity=found.fidelity,
         runtimes=found.measurement.runtimes,
+        generalization=found.measurement.generalization,
         files=dict(files),
         verdict=found.judgement.verdict,
         summary="",

@@ -233,6 +233,28 @@ class RuntimeScore(Record):
     problem: str | None = None
 
 
+class CorruptedScore(Record):
+    """How original and artifact score when their inputs are corrupted, on the same ones.
+
+    Attributes:
+        corruption: What the inputs were put through, as an augmentation's text form.
+        examples: Number of proof examples it was measured on.
+        original_score: The metric of the original's export.
+        artifact_score: The metric of the artifact.
+        drop: Worsening from the one to the other, in the metric's unit.
+        upper: One-sided upper bound at `confidence`; None when no bound could be stated.
+        confidence: e.g. 0.95.
+    """
+
+    corruption: str
+    examples: int
+    original_score: float | None
+    artifact_score: float | None
+    drop: float | None
+    upper: float | None
+    confidence: float
+
+
 class FixedPort(Record):
     """Input or output of an integer artifact: ``floor(value * 2**exponent + 1/2)``, clipped."""
 
@@ -269,7 +291,7 @@ class Measurement(Record):
     """What was measured of the original and of the artifact, interleaved, in fresh processes.
 
     `runtimes` starts with the runtime that is judged: scores, latency and memory of `original` and
-    `artifact` are those of that one.
+    `artifact` are those of that one, and so are the scores under each corruption.
     """
 
     original: Sizes
@@ -278,6 +300,7 @@ class Measurement(Record):
     latency_ratio: tuple[float, float, float] | None = None
     memory_ratio: tuple[float, float, float] | None = None
     runtimes: tuple[RuntimeScore, ...] = ()
+    generalization: tuple[CorruptedScore, ...] = ()
 
     @property
     def problem(self) -> str | None:
@@ -325,6 +348,8 @@ class Report(Record):
         fidelity: How well the artifact reproduces PyTorch's compressed model.
         runtimes: What the files answer in each installed runtime. The first is the one in which
             score, latency and memory were measured and judged.
+        generalization: Scores of both files under each corruption of the inputs, in that runtime;
+            they describe and decide about no verdict.
         files: Shipped files, without the reports.
         verdict: The worst of the limits' verdicts: missed, then unproved, then proved.
         summary: The verdict in two or three sentences.
@@ -353,6 +378,7 @@ class Report(Record):
     drop: Drop | None
     fidelity: Fidelity | None
     runtimes: tuple[RuntimeScore, ...] = ()
+    generalization: tuple[CorruptedScore, ...] = ()
     files: dict[str, FileEntry]
     verdict: VerdictWord
     summary: str

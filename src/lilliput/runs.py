@@ -23,6 +23,7 @@ from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.onnx_inventory import bind_onnx, capture_onnx
 from lilliput.runtime.onnx_module import OnnxModule
 from lilliput.splits import Split
+from lilliput.stages.corrupted import corruptions_of
 from lilliput.stages.measure import Conditions
 from lilliput.stages.mixing import Targets
 from lilliput.task import Task
@@ -208,7 +209,7 @@ def prepare(task: Task, budget: Budget, settings: Settings, scratch: Path) -> Ru
 
     Raises:
         TaskError: See `lilliput.validation.check_task`; or latency is to be measured with more
-            examples at once than the model takes.
+            examples at once than the model takes; or the inputs cannot be corrupted as asked.
         CaptureError: The part asked for, or a model for the runtime asked for, cannot be captured.
     """
     started = time.perf_counter()
@@ -216,6 +217,7 @@ def prepare(task: Task, budget: Budget, settings: Settings, scratch: Path) -> Ru
     settings.progress("check the task", 0, 3)
     metric = check_task(task)
     _check_batch(task, settings)
+    corruptions_of(task, settings.conditions.generalize)
     split = task.split(settings.seed) if len(task) else Split((), (), ())
     captured, form, notes = _captured(task, budget, settings, scratch)
     if settings.arithmetic == "fixed":

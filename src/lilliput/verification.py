@@ -106,6 +106,7 @@ def _judge_anew(
         "drop": judgement.drop and with_summaries(judgement.drop, task.summary),
         "fidelity": None,
         "runtimes": measurement.runtimes,
+        "generalization": measurement.generalization,
         "verdict": judgement.verdict,
         "reasons": judgement.reasons,
         "warnings": task.notes,

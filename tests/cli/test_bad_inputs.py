@@ -51,6 +51,22 @@ def refused(said, message):
 
 
 @pytest.mark.parametrize(
+    ("corruptions", "message", "hint"),
+    [
+        ("nois", "unknown augmentation 'nois'", "did you mean noise?"),
+        ("noise(decibels=1e9)", "noise: decibels = 1000000000.0", "the nearest is 100"),
+        ("rotate", "rotate takes one input of images", "leave it out"),
+        ("noise, mixup", "mixup mixes examples", "it serves training"),
+    ],
+)
+def test_corruptions(call, here, corruptions, message, hint):
+    before = files(here)
+    said = call("compress", "task.py", "--out", "out", "--generalize", corruptions)
+    assert hint in refused(said, message)[1]
+    assert files(here) == before
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("missing.py", "missing.py is missing"),

@@ -20,6 +20,18 @@ def test_doctor(call):
     assert call("doctor", "--json").document.keys() == diagnosis().keys()
 
 
+def test_augmentations_lists_the_table(call):
+    from lilliput.learning.augmenting import AUGMENTATIONS
+
+    said = call("augmentations")
+    assert said.status == 0
+    for kind in AUGMENTATIONS:
+        assert f"{kind.name} ({kind.form}): {kind.summary}" in said.out
+    assert "padding = 4, [0, 256] pixels" in said.out
+    listed = call("augmentations", "--json").document["augmentations"]
+    assert listed == [kind.described() for kind in AUGMENTATIONS]
+
+
 def test_techniques_lists_the_table(call):
     from lilliput.techniques import TABLE
 

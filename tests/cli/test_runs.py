@@ -116,6 +116,19 @@ def test_verify_in_another_runtime_shows_both(proved, call, here):
     assert said.status == 2 and "openvino" in said.err
 
 
+def test_corrupted_inputs_are_a_row_each(proved, call, here):
+    out = copied(proved, here)
+    words = "verify", out, "task.py", "--threads", "1", "--generalize"
+    document = checked(call(*words, "noise, noise(decibels=-10)", "--json").out)
+    mild, hard = document["generalization"]
+    assert (mild["corruption"], hard["corruption"]) == ("noise", "noise(decibels=-10.0)")
+    assert mild["examples"] == min(500, document["splits"]["proof"])
+    assert mild["original_score"] > hard["original_score"] and hard["drop"] <= hard["upper"]
+    said = call(*words, "noise")
+    assert "corrupted inputs" in said.out and "noise " in said.out
+    assert json.loads((out / "report.json").read_text())["generalization"] == [], "a table"
+
+
 def test_verify_on_new_data(proved, call, here):
     out = copied(proved, here)
     held = np.load("points.npz")

@@ -7,6 +7,7 @@ import random
 from lilliput.planned import Compared, Planning, Point, Prediction
 from lilliput.records import (
     ClassChange,
+    CorruptedScore,
     Drop,
     Fidelity,
     FileEntry,
@@ -136,6 +137,20 @@ def _runtimes() -> tuple[RuntimeScore, ...]:
     return judged, other
 
 
+def _generalization() -> tuple[CorruptedScore, ...]:
+    dropped = CorruptedScore(
+        corruption="drop_tokens(rate=0.15)",
+        examples=500,
+        original_score=0.742,
+        artifact_score=0.738,
+        drop=0.004,
+        upper=0.0213,
+        confidence=0.95,
+    )
+    few = {"corruption": "mask_tokens(rate=0.15)", "examples": 60, "drop": 0.0, "upper": None}
+    return dropped, dropped.model_copy(update=few)
+
+
 def _limits() -> tuple[LimitResult, ...]:
     storage = LimitResult(
         name="storage",
@@ -208,6 +223,7 @@ def minilm(**changes: object) -> Report:
         drop=_drop(),
         fidelity=Fidelity(decibels=118.3, largest_difference=2.4e-6, examples=64),
         runtimes=_runtimes(),
+        generalization=_generalization(),
         files=_files(),
         verdict="proved",
         summary="",
@@ -327,6 +343,10 @@ def hostile(sites: int = 60) -> Report:
         runtimes=(
             RuntimeScore(name=evil, version=evil, precision=evil),
             *(RuntimeScore(name=text, problem=text) for text in HOSTILE),
+        ),
+        generalization=tuple(
+            score.model_copy(update={"corruption": text, "upper": None})
+            for text, score in zip(HOSTILE, 4 * source.generalization, strict=False)
         ),
         splits={"proof": 3, HOSTILE[0]: 4},
         seconds={HOSTILE[1]: 1.0},

@@ -313,6 +313,22 @@ def test_the_page_shows_the_points_of_a_sweep() -> None:
     assert 'id="sweep"' not in render_page(bare())
 
 
+def test_the_page_shows_what_corrupted_inputs_do() -> None:
+    section = render_page(minilm()).split('id="generalization"')[1].split("</section>")[0]
+    dropped, masked = re.findall(r"<tr><th scope=\"row\">.*?</tr>", section)
+    for words in (
+        "drop_tokens(rate=0.15)",
+        ">500<",
+        "0.742",
+        "0.738",
+        "0.4 points",
+        "≤ 2.2 points",
+    ):
+        assert words in dropped
+    assert ">60<" in masked and ">–<" in masked, "too few examples for a bound"
+    assert 'id="generalization"' not in render_page(bare())
+
+
 def test_steps_of_one_technique_are_told_together() -> None:
     plan = minilm().plan
     steps = [

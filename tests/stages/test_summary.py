@@ -73,6 +73,14 @@ def test_table_shows_limits_sizes_and_paths() -> None:
     assert "out/model.lilliput" in text
 
 
+def test_table_shows_corrupted_inputs() -> None:
+    text = _printed(minilm())
+    assert "on 500 corrupted inputs" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("drop_tokens(rate=0.15)")]
+    assert row.split()[1:] == ["0.742", "0.738", "0.4", "points", "≤", "2.2", "points"]
+    assert "corrupted" not in _printed(bare())
+
+
 def test_table_without_folder_or_measurements() -> None:
     text = _printed(bare())
     assert "? UNPROVED" in text

@@ -5,7 +5,7 @@ from lilliput.cli.checking import report, verify
 from lilliput.cli.compressing import apply, compress
 from lilliput.cli.growing import grow, shrink_to
 from lilliput.cli.learning import finetune, tune
-from lilliput.cli.looking import doctor, inspect
+from lilliput.cli.looking import augmentations, doctor, inspect, techniques
 from lilliput.cli.packing import pack, unpack
 from lilliput.cli.profiling import profile
 from lilliput.cli.simplifying import simplify
@@ -15,6 +15,6 @@ __all__ = ["COMMANDS", "NAMES", "app"]
 
 COMMANDS = (
     *(compress, profile, apply, verify, pack, unpack, report, init, inspect, doctor, simplify),
-    *(grow, shrink_to, finetune, tune),
+    *(grow, shrink_to, finetune, tune, techniques, augmentations),
 )
 NAMES = frozenset(command.__name__.replace("_", "-") for command in COMMANDS)

@@ -69,6 +69,8 @@ class TrainingOptions:
     """Seed of everything random."""
     device: Literal["cpu", "auto"] | None = None
     """Where it learns."""
+    augmentation: str | None = None
+    """What batches go through first: "crop, rotate, mixup"; see `lilliput augmentations`."""
     loggers: str | None = None
     """Who else is told: tensorboard, mlflow, or both with a comma."""
     settings: Path | None = None

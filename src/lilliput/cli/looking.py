@@ -1,4 +1,4 @@
-"""``lilliput inspect``, ``doctor`` and ``techniques``: a file, this machine, what can be done."""
+"""``lilliput inspect``, ``doctor``, ``techniques``, ``augmentations``: what is and can be done."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -42,12 +42,26 @@ def techniques(*, as_json: Json = False) -> None:
     from lilliput.techniques import TABLE
 
     found = [kind.described() for kind in TABLE]
+    Screen(as_json=as_json).show(_listed(found, "family"), {"techniques": found})
+
+
+@app.command
+def augmentations(*, as_json: Json = False) -> None:
+    """List every augmentation with its fields: what a policy may name."""
+    from lilliput.learning.augmenting import AUGMENTATIONS
+
+    found = [kind.described() for kind in AUGMENTATIONS]
+    Screen(as_json=as_json).show(_listed(found, "form"), {"augmentations": found})
+
+
+def _listed(found: list[dict[str, Any]], sort: str) -> str:
+    """A line per entry, with its sort in brackets, one per field, and one for its source."""
     lines = []
     for entry in found:
-        lines += [f"{entry['name']} ({entry['family']}): {entry['summary']}"]
+        lines += [f"{entry['name']} ({entry[sort]}): {entry['summary']}"]
         lines += [f"  {name} = {_field(field)}" for name, field in entry["fields"].items()]
         lines += [f"  source: {entry['source']}"]
-    Screen(as_json=as_json).show("\n".join(lines), {"techniques": found})
+    return "\n".join(lines)
 
 
 def _field(field: dict[str, Any]) -> str:

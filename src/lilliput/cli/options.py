@@ -141,6 +141,8 @@ class MeasureOptions:
     """Examples per call for latency and memory."""
     runtime: Literal["onnxruntime", "openvino"] | None = None
     """What opens the artifact where score, latency and memory count; ONNX Runtime by itself."""
+    generalize: str | None = None
+    """Corrupted inputs to report on: none, or e.g. "noise, rotate"; by itself by the inputs."""
 
     def conditions(self) -> "Conditions":
         """The conditions they ask for."""

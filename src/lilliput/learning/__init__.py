@@ -1,5 +1,6 @@
-"""The one training loop and its uses, as one calls them from Python."""
+"""The one training loop, its uses, and augmentation, as one calls them from Python."""
 
+from lilliput.learning.augmenting import Policy, default_policy
 from lilliput.learning.finetuning import finetune
 from lilliput.learning.learned import Learned, Moment
 from lilliput.learning.loop import Surroundings, learn
@@ -11,6 +12,7 @@ from lilliput.learning.tuning import Study, Tuned, tune
 __all__ = [
     "Learned",
     "Moment",
+    "Policy",
     "Range",
     "Reach",
     "Study",
@@ -18,6 +20,7 @@ __all__ = [
     "Training",
     "Tuned",
     "choice",
+    "default_policy",
     "finetune",
     "learn",
     "tune",

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from lilliput.batches import Batch
 from lilliput.errors import TrainingError
+from lilliput.learning.augmenting import Policy
 from lilliput.learning.checkpoints import Checkpoints
 from lilliput.learning.learned import Learned, Moment
 from lilliput.learning.lesson import Lesson, Targets
@@ -135,6 +136,7 @@ class _Run:
             self.checkpoints = Checkpoints(around.folder, self._named(model))
         self.pupil = Pupil(model, extra=lesson.extra(), training=training, machine=self.machine)
         self.size = training.batch_size * training.accumulate
+        self.policy = Policy.parse(training.augmentation)
         self.state = _State(notes=list(material.notes))
         self.losses: list[float] = []
         self.seconds: list[float] = []
@@ -232,7 +234,7 @@ class _Run:
             last = place == len(batches) - 1
             share = len(batch) / len(examples)
             with nullcontext() if last else self.machine.no_sync(self.pupil.model):
-                loss = self._loss(batch)
+                loss = self._loss(batch, mixed_seed(seed, place))
                 self.machine.backward(loss * (share * self.machine.ranks))
             mean += float(loss.detach()) * share
         mean = self.machine.summed(mean)
@@ -240,10 +242,18 @@ class _Run:
             raise _DivergedError("the loss was not a number")
         return mean
 
-    def _loss(self, batch: Batch) -> Tensor:
-        batch = self.machine.moved(batch)
-        targets: Targets = ((batch.targets, 1.0),)
+    def _loss(self, batch: Batch, seed: int) -> Tensor:
+        batch, targets = self._augmented(self.machine.moved(batch), seed)
         return self.lesson.loss(self.pupil.model, batch, targets=targets)
+
+    def _augmented(self, batch: Batch, seed: int) -> tuple[Batch, Targets]:
+        """What is learned from a batch, by a seed of its own, so that any step can be repeated."""
+        if not self.policy.steps:
+            return batch, ((batch.targets, 1.0),)
+        generator = torch.Generator().manual_seed(seed)
+        changed = self.policy(batch.inputs, batch.targets, generator=generator)
+        mask = self.material.task.mask_of(changed.inputs)
+        return replace(batch, inputs=changed.inputs, mask=mask), changed.targets
 
     def _evaluate(self) -> bool:
         """Scores, keeps, checkpoints; whether somebody asks for an end."""

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from torch import optim
 
 from lilliput.errors import TrainingError
+from lilliput.learning.augmenting import Policy
 
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -82,11 +83,14 @@ class Training:
         patience: Evaluations without a better score after which it stops; None for never.
         seed: Of the order of examples, dropout; same seed, same weights.
         device: ``cpu``, or ``auto`` for what accelerate finds.
+        augmentation: What batches go through before they are learned from: the text of a
+            `Policy`, such as ``crop, rotate(degrees=10), mixup``.
         loggers: Who else is told of every evaluation.
 
     Raises:
         TrainingError: A value is out of range, unknown or of the wrong kind, or two lengths are
             given.
+        PlanError: The augmentation is no policy.
     """
 
     epochs: float | None = None
@@ -109,6 +113,7 @@ class Training:
     patience: int | None = None
     seed: int = 0
     device: Literal["cpu", "auto"] = "cpu"
+    augmentation: str = "none"
     loggers: tuple[Logger, ...] = ()
 
     def __post_init__(self) -> None:
@@ -117,6 +122,7 @@ class Training:
                 _check_number(name, value)
             if name in _CHOICES:
                 _check_choice(name, value)
+        Policy.parse(self.augmentation)
         for logger in self.loggers:
             if logger not in get_args(Logger):
                 raise TrainingError(

@@ -18,7 +18,7 @@ from lilliput.errors import InputError
 from lilliput.evidence import Evidence
 from lilliput.folders import CODES, PACKED, RUNNABLE, read_manifest
 from lilliput.progress import Progress, unseen
-from lilliput.records import Latency, Measurement, RuntimeScore, Sizes
+from lilliput.records import CorruptedScore, Latency, Measurement, RuntimeScore, Sizes
 from lilliput.runtime.fixed_processes import open_worker, to_integers
 from lilliput.runtime.interleaved import (
     Opener,
@@ -32,7 +32,8 @@ from lilliput.runtime.onnx_count import count_macs, count_parameters
 from lilliput.runtime.processes import Worker
 from lilliput.runtime.torch_processes import TorchWorker
 from lilliput.runtime.weights_file import write_weights
-from lilliput.stages.scores import Pair, score_files
+from lilliput.stages.corrupted import AUTO, check_corruptions, corruptions_of, score_corrupted
+from lilliput.stages.scores import Pair, output_place, score_files
 from lilliput.statistics import ratio_bound
 from lilliput.task import Task
 
@@ -51,9 +52,12 @@ class Conditions:
         runtime: Where score, latency and memory count; the original is measured there too. The
             weights-only path always runs in PyTorch.
         compare: Show what the files answer in the other installed runtimes as well.
+        generalize: What inputs are corrupted by in a test that describes how much the answers
+            stand: ``auto`` (by the form of the inputs; nothing where it is not known), ``none``, or
+            augmentations, each a row of the report: ``noise(decibels=10), rotate``.
 
     Raises:
-        InputError: There is no such runtime.
+        InputError: There is no such runtime, or no such augmentation.
         MissingExtraError: The runtime is not installed.
     """
 
@@ -65,9 +69,11 @@ class Conditions:
     timeout: float = 600
     runtime: RuntimeName = "onnxruntime"
     compare: bool = True
+    generalize: str = AUTO
 
     def __post_init__(self) -> None:
         require_runtime(self.runtime)
+        check_corruptions(self.generalize)
 
     @property
     def stated_threads(self) -> int:
@@ -108,7 +114,8 @@ def measure(
     manifest = read_manifest(folder)
     paths = (original, folder / (RUNNABLE if manifest.kind == "onnx" else CODES))
     batch = typical_batch(task, proof, size=conditions.batch)
-    turns = None
+    turns: tuple[Turns, Turns] | None = None
+    corrupted: tuple[CorruptedScore, ...] = ()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
         judged, *others = _starters(folder, task, conditions, Path(scratch))
         pair = Pair(judged.runtime, judged.start, paths=paths, stack=stack, fatal=True)
@@ -124,13 +131,33 @@ def measure(
         if pair.workers is not None:
             progress("latency", 0, 1)
             latency = latency_turns(pair.workers, batch, seconds=conditions.seconds)
+            corrupted = _corrupted(pair, task, proof, conditions, progress)
             stack.close()
             progress("memory", 0, 1)
             openers, rounds = judged.openers(paths), conditions.memory_rounds
             turns = latency, memory_turns(openers, batch, judged.empty, rounds=rounds)
     single = typical_batch(task, proof, size=1) if manifest.kind == "onnx" else None
     measurement = _exact(paths, folder, runtimes=runtimes, single=single)
+    measurement = measurement.model_copy(update={"generalization": corrupted})
     return _with_costs(measurement, turns, conditions), evidence
+
+
+def _corrupted(
+    pair: Pair, task: Task, proof: Sequence[int], conditions: Conditions, progress: Progress
+) -> tuple[CorruptedScore, ...]:
+    """Scores under corruption, in the runtime that is judged."""
+    corruptions = corruptions_of(task, conditions.generalize) if len(proof) else ()
+    if not corruptions:
+        return ()
+    place = output_place(task, proof)
+    return score_corrupted(
+        lambda arrays: pair.run(arrays, place),
+        task,
+        proof=proof,
+        corruptions=corruptions,
+        batch_size=conditions.scoring_batch,
+        progress=progress,
+    )
 
 
 def _exact(
@@ -238,13 +265,13 @@ def _with_costs(
         (latency.artifact, memory.artifact, measurement.artifact),
     ]
     before, after = (_costly(sizes, times, peaks, conditions) for times, peaks, sizes in costs)
-    return Measurement(
-        original=before,
-        artifact=after,
-        latency_ratio=ratio_bound(latency.ratios),
-        memory_ratio=ratio_bound(memory.ratios),
-        runtimes=measurement.runtimes,
-    )
+    changes = {
+        "original": before,
+        "artifact": after,
+        "latency_ratio": ratio_bound(latency.ratios),
+        "memory_ratio": ratio_bound(memory.ratios),
+    }
+    return measurement.model_copy(update=changes)
 
 
 def _costly(sizes: Sizes, times: np.ndarray, peaks: np.ndarray, conditions: Conditions) -> Sizes:

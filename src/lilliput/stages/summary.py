@@ -9,6 +9,7 @@ from rich.text import Text
 
 from lilliput.records import Drop, Report, VerdictWord
 from lilliput.stages import wording
+from lilliput.stages.generalization_rows import generalization_rows
 from lilliput.stages.runtime_rows import runtime_rows, runtime_title
 
 SYMBOLS: dict[VerdictWord, str] = {"proved": "✔", "unproved": "?", "missed": "✘"}
@@ -115,6 +116,8 @@ def summary_table(report: Report, folder: Path | None = None) -> RenderableType:
     parts += [Text(), _size_table(report)]
     if len(report.runtimes) > 1:
         parts += [Text(), _runtime_table(report)]
+    if report.generalization:
+        parts += [Text(), _generalization_table(report)]
     if folder is not None:
         parts += [Text(), _paths(report, folder)]
     return Group(*parts)
@@ -163,6 +166,20 @@ def _runtime_table(report: Report) -> Table:
         table.add_row(
             *(Text(cell) for cell in ((row.title, row.problem) if row.problem else cells))
         )
+    return table
+
+
+def _generalization_table(report: Report) -> Table:
+    """What corrupted inputs do; how many they were is the same for all."""
+    examples = wording.count(report.generalization[0].examples)
+    table = Table(
+        *(f"on {examples} corrupted inputs", "original", "compressed", "loss", "95 % sure"),
+        box=None,
+        pad_edge=False,
+    )
+    for row in generalization_rows(report):
+        cells = (row.corruption, row.original, row.artifact, row.drop, row.upper)
+        table.add_row(*(Text(cell) for cell in cells))
     return table
 
 

@@ -1,11 +1,8 @@
 """THE TABLE: every technique, one file each."""
 
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
-from pydantic import ValidationError
-
+from lilliput.described import checked, nearest
 from lilliput.errors import PlanError
 from lilliput.records import Step
 from lilliput.techniques.base import Option, Structural, Technique
@@ -168,24 +165,12 @@ def from_step(step: Step) -> Technique:
     if step.technique not in known:
         raise PlanError(
             f"unknown technique {step.technique!r}",
-            f"{_nearest(step.technique, known)}known are {', '.join(sorted(known))}",
+            f"{nearest(step.technique, known)}known are {', '.join(sorted(known))}",
         )
     kind = known[step.technique]
-    unknown = sorted(set(step.settings) - set(kind.model_fields))
-    if unknown:
-        raise PlanError(
-            f"{step.technique} has no field {unknown[0]!r}",
-            f"{_nearest(unknown[0], kind.model_fields)}"
-            f"its fields are {', '.join(sorted(kind.model_fields)) or 'none'}",
-        )
-    try:
-        return kind(**step.settings)  # type: ignore[return-value]
-    except ValidationError as error:
-        first = error.errors()[0]
-        field, given = str(first["loc"][0]), first["input"]
-        raise PlanError(
-            f"{step.technique}: {field} = {given!r}: {first['msg']}", kind.advice(field, given)
-        ) from error
+    found: Any = checked(kind, step.technique, settings=step.settings, refused=PlanError)
+    technique: Technique = found
+    return technique
 
 
 def structural_from_step(step: Step) -> Structural:
@@ -199,8 +184,3 @@ def structural_from_step(step: Step) -> Structural:
         raise PlanError(f"{step.technique} does not change the model's shape")
     changing: Structural = found
     return changing
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]}? " if close else ""

@@ -7,6 +7,7 @@ from typing import Any
 from lilliput.planned import Point
 from lilliput.records import Drop, LimitResult, Report, Step
 from lilliput.stages import wording
+from lilliput.stages.generalization_rows import generalization_rows
 from lilliput.stages.report_page import charts
 from lilliput.stages.runtime_rows import runtime_rows, runtime_title
 from lilliput.stages.summary import summary_sentence
@@ -48,6 +49,7 @@ def page_view(report: Report, rows: int) -> dict[str, Any]:
         "scores": next((pair for pair in wording.pairs(report) if pair.key == "score"), None),
         "latency": report.artifact.latency_ms or report.original.latency_ms,
         "runtimes": runtime_rows(report)[:rows],
+        "generalization": generalization_rows(report)[:rows],
         "judged": runtime_title(report.runtimes[0].name) if report.runtimes else "",
         "checkpoint": report.source_checkpoint_bytes,
         "drop": _drop(report),
