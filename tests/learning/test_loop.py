@@ -21,6 +21,7 @@ from lilliput.learning.checkpoints import EARLIER, NAME
 from lilliput.learning.lesson import Supervised
 from lilliput.learning.loop import ROLLBACKS, learn
 from lilliput.learning.material import material_of
+from lilliput.learning.step_costs import step_bytes
 from lilliput.model.hashes import state_hash
 
 HERE = Path(__file__).parent
@@ -302,3 +303,17 @@ def test_what_is_evaluated_is_logged(digits_task, tmp_path):
     events = EventAccumulator(str(tmp_path / "lilliput")).Reload()
     scores = [(event.step, event.value) for event in events.Scalars("score")]
     assert scores == [(m.step, pytest.approx(m.score)) for m in found.history[1:]]
+
+
+def test_a_step_of_a_larger_batch_or_model_holds_more_memory(digits_task):
+    def held(model, size):
+        task = digits_task(model)
+        material = material_of(task, split=task.split(0), labelled=True, use="a test")
+        training = Training(batch_size=size)
+        return step_bytes(task.model, Supervised(task), material=material, training=training)
+
+    small, wide = held(Perceptron(32), 16), held(Perceptron(512), 16)
+    weights = 4 * sum(p.numel() for p in Perceptron(512).parameters())
+    assert wide > 3 * weights, "gradients and two moments"
+    assert small < wide < held(Perceptron(512), 256)
+    assert held(Perceptron(512), 16) == wide
