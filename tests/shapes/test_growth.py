@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tests.shapes.larger import FAMILIES, WORDS, Language, Patches, build_with, family
+from tests.shapes.larger import FAMILIES, WORDS, Language, LookedUp, Patches, build_with, family
 from torch import nn
 
 import lilliput
@@ -239,6 +239,49 @@ def test_position_tables_are_interpolated_and_nothing_is_claimed(extra, factor, 
     assert found.checks == () and "cannot be proved" in found.notes[1]
     sides = (round(16 * factor), round(12 * factor))
     assert found.model(torch.randn(2, 3, *sides)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("numbers", ["kept", "passing", "counted"])
+def test_positions_that_are_looked_up_are_interpolated_alike(numbers):
+    inputs = torch.randn(2, 3, 16, 12)
+    looked, _ = build_with(lambda: LookedUp(numbers), inputs.shape)
+    added, _ = build_with(lambda: Patches(0), inputs.shape)
+    with torch.no_grad():
+        looked.load_state_dict(
+            {"positions.weight": added.positions[0]}
+            | {name: one for name, one in added.state_dict().items() if name[:2] in ("cu", "la")},
+            strict=False,
+        )
+    found = lilliput.grown(looked, inputs, resolution=2.0)
+    wanted = lilliput.grow(added, inputs, resolution=2.0)
+    assert found.notes[0] == "interpolated: positions.weight"
+    assert torch.equal(found.model.positions.weight, wanted.positions[0])
+    assert found.model.positions.num_embeddings == 48
+    larger = torch.randn(2, 3, 32, 24)
+    with torch.no_grad():
+        assert torch.allclose(found.model(larger), wanted(larger), atol=1e-6)
+    edits = edits_between(looked, found.model)
+    if numbers == "passing":  # what is not saved cannot be put into a fresh instance
+        assert edits is None
+        return
+    fresh = LookedUp(numbers)
+    apply_edits(fresh, edits, state=found.model.state_dict())
+    fresh.load_state_dict(found.model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(larger), found.model(larger))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "rows", "message"),
+    [
+        ("written", 12, r"with positions.weight interpolated, .*larger.py:\d+ in forward"),
+        ("kept", 17, "positions.weight has 17 rows, no grid of patches of 16 x 12"),
+    ],
+)
+def test_positions_that_cannot_be_interpolated_are_named(numbers, rows, message):
+    model, inputs = build_with(lambda: LookedUp(numbers, rows), (2, 3, 16, 12))
+    with pytest.raises(ShapeError, match=message):
+        lilliput.grow(model, inputs, resolution=2.0)
 
 
 def test_an_even_table_stays_even_when_it_is_interpolated():
