@@ -28,6 +28,9 @@ def edits_between(before: nn.Module, after: nn.Module) -> Edits | None:
     specs = {name: _spec(new[name], old) for name in built}
     if "" in built or any(spec is None for spec in specs.values()):
         return None
+    sizes = _unsaved(before)
+    if any(sizes.get(name, size) != size for name, size in _unsaved(after).items()):
+        return None
     found = {name: spec for name, spec in specs.items() if spec is not None}
     twins = {name: name for name in new if name in old and not _inside(name, built)}
     for name, spec in found.items():
@@ -86,6 +89,12 @@ def _make_room(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 def _modules(model: nn.Module) -> dict[str, nn.Module]:
     return dict(model.named_modules(remove_duplicate=False))
+
+
+def _unsaved(model: nn.Module) -> dict[str, torch.Size]:
+    """Buffers that do not come with the weights, so that they cannot be given another size."""
+    saved = model.state_dict()
+    return {name: one.shape for name, one in model.named_buffers() if name not in saved}
 
 
 def _outermost(names: Iterator[str]) -> list[str]:

@@ -151,6 +151,33 @@ class Patches(nn.Module):
         return self.last(tokens.tanh()).mean(1)
 
 
+class LookedUp(nn.Module):
+    """Patches whose positions are an embedding, looked up as a whole.
+
+    Args:
+        numbers: Where the numbers are: ``kept`` in a buffer, one that is ``passing``, ``counted``
+            off the patches, or ``written`` in the code.
+        rows: Of the table; one for each of the 12 patches.
+    """
+
+    def __init__(self, numbers: str, rows: int = 12) -> None:
+        super().__init__()
+        self.numbers, self.cut, self.last = numbers, nn.Conv2d(3, 12, 4, 4), nn.Linear(12, 3)
+        self.positions = nn.Embedding(rows, 12)
+        if numbers in ("kept", "passing"):
+            ids = torch.arange(rows).expand(1, -1)
+            self.register_buffer("ids", ids, persistent=numbers == "kept")
+
+    def forward(self, x: Tensor) -> Tensor:
+        parts = self.cut(x).flatten(2).transpose(1, 2)
+        if self.numbers == "counted":
+            ids = torch.arange(parts.shape[1])
+        else:
+            ids = torch.arange(12) if self.numbers == "written" else self.ids
+        table = self.positions(ids)
+        return self.last((parts + table[..., : max(12, parts.shape[1]), :]).tanh()).mean(1)
+
+
 def plain() -> nn.Module:
     """A plain stack of convolutions, activations and a linear layer."""
     return nn.Sequential(

@@ -1,14 +1,17 @@
 """Larger models answer as before, train, and run as ONNX files; what cannot is refused."""
 
+import copy
+
 import pytest
 import torch
-from tests.shapes.larger import FAMILIES, WORDS, Language, Patches, build_with, family
+from tests.shapes.larger import FAMILIES, WORDS, Language, LookedUp, Patches, build_with, family
 from torch import nn
 
 import lilliput
 from lilliput.batches import flatten_inputs
 from lilliput.errors import PlanError, ShapeError
 from lilliput.model.hashes import state_hash
+from lilliput.rebuilding import apply_edits, edits_between
 from lilliput.runtime.onnx_export import export_original
 from lilliput.runtime.sessions import default_session
 from lilliput.shapes.copies import Copies, Filling
@@ -17,6 +20,11 @@ from lilliput.shapes.widths import shape_of
 
 EXACT = 1e-5
 DEEP = ["plain", "depthwise", "residual", "attributes", "norms before", "norms behind", "tied"]
+LAYERED = {
+    "upsampling": "mix",
+    "lstm": "enter",
+    "gru": "enter",
+}  # without blocks: behind which layer
 
 
 def check(model, found, inputs):
@@ -70,6 +78,58 @@ def test_a_deeper_model_answers_the_same_trains_and_runs(name, tmp_path):
     assert len(list(found.model.parameters())) > len(list(model.parameters()))
     runs(found.model, inputs, tmp_path / "model.onnx")
     trains(found.model, inputs)
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_without_blocks_an_identity_that_can_learn_is_put_behind_a_layer(name, tmp_path):
+    model, inputs = family(name)
+    before = state_hash(model)
+    found = lilliput.grown(model, inputs, depth=1)
+    check(model, found, inputs)
+    layer, slope, identity = found.model.get_submodule(LAYERED[name])
+    assert torch.equal(layer.weight, model.get_submodule(LAYERED[name]).weight)
+    assert f"behind {LAYERED[name]}: a PReLU whose slope is 1" in found.notes[0]
+    runs(found.model, inputs, tmp_path / "model.onnx")
+    for _ in range(2):  # behind a ReLU the slope is of no account before the identity has moved
+        trains(found.model, inputs)
+    assert identity.weight.grad.any() and slope.weight.grad.any()
+    assert state_hash(model) == before
+
+
+def test_several_layers_go_behind_the_same_one_and_reload():
+    model, inputs = family("lstm")
+    found = lilliput.grown(model, inputs, depth=2, blocks=["enter"])
+    check(model, found, inputs)
+    assert len(found.model.enter) == 5
+    fresh = copy.deepcopy(model)
+    apply_edits(fresh, edits_between(model, found.model), state=found.model.state_dict())
+    fresh.load_state_dict(found.model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh(inputs), found.model(inputs))
+
+
+def test_what_is_put_behind_a_convolution_sees_nothing_more():
+    model = nn.Sequential(nn.Conv1d(2, 4, 3, padding=2), nn.Tanh(), nn.Conv1d(4, 2, 1)).eval()
+    inputs = torch.randn(2, 2, 9)
+    found = lilliput.grown(model, inputs, depth=1)
+    check(model, found, inputs)
+    assert found.model[0][2].kernel_size == (1,)
+
+
+def test_a_spread_keeps_only_where_it_divides_by_the_number_of_units():
+    class Spread(nn.Module):
+        def __init__(self, correction):
+            super().__init__()
+            self.enter, self.correction = nn.Linear(4, 6), correction
+
+        def forward(self, x):
+            return self.enter(x).std(-1, correction=self.correction)
+
+    inputs = torch.randn(3, 4)
+    model = Spread(0).eval()
+    check(model, lilliput.grown(model, inputs, width=2.0), inputs)
+    with pytest.raises(ShapeError, match="no width can be made 2 times as wide"):
+        lilliput.grow(Spread(1).eval(), inputs, width=2.0)
 
 
 @pytest.mark.parametrize("name", ["depthwise", "lstm", "norms before", "upsampling"])
@@ -181,6 +241,49 @@ def test_position_tables_are_interpolated_and_nothing_is_claimed(extra, factor, 
     assert found.model(torch.randn(2, 3, *sides)).shape == (2, 3)
 
 
+@pytest.mark.parametrize("numbers", ["kept", "passing", "counted"])
+def test_positions_that_are_looked_up_are_interpolated_alike(numbers):
+    inputs = torch.randn(2, 3, 16, 12)
+    looked, _ = build_with(lambda: LookedUp(numbers), inputs.shape)
+    added, _ = build_with(lambda: Patches(0), inputs.shape)
+    with torch.no_grad():
+        looked.load_state_dict(
+            {"positions.weight": added.positions[0]}
+            | {name: one for name, one in added.state_dict().items() if name[:2] in ("cu", "la")},
+            strict=False,
+        )
+    found = lilliput.grown(looked, inputs, resolution=2.0)
+    wanted = lilliput.grow(added, inputs, resolution=2.0)
+    assert found.notes[0] == "interpolated: positions.weight"
+    assert torch.equal(found.model.positions.weight, wanted.positions[0])
+    assert found.model.positions.num_embeddings == 48
+    larger = torch.randn(2, 3, 32, 24)
+    with torch.no_grad():
+        assert torch.allclose(found.model(larger), wanted(larger), atol=1e-6)
+    edits = edits_between(looked, found.model)
+    if numbers == "passing":  # what is not saved cannot be put into a fresh instance
+        assert edits is None
+        return
+    fresh = LookedUp(numbers)
+    apply_edits(fresh, edits, state=found.model.state_dict())
+    fresh.load_state_dict(found.model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(larger), found.model(larger))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "rows", "message"),
+    [
+        ("written", 12, r"with positions.weight interpolated, .*larger.py:\d+ in forward"),
+        ("kept", 17, "positions.weight has 17 rows, no grid of patches of 16 x 12"),
+    ],
+)
+def test_positions_that_cannot_be_interpolated_are_named(numbers, rows, message):
+    model, inputs = build_with(lambda: LookedUp(numbers, rows), (2, 3, 16, 12))
+    with pytest.raises(ShapeError, match=message):
+        lilliput.grow(model, inputs, resolution=2.0)
+
+
 def test_an_even_table_stays_even_when_it_is_interpolated():
     model, inputs = build_with(Patches, (2, 3, 16, 12))
     with torch.no_grad():
@@ -211,7 +314,7 @@ def test_a_convolutional_network_takes_larger_images_as_it_is():
         ("plain", {"vocabulary": 3}, ShapeError, "no embedding that its inputs are looked up in"),
         ("plain", {"resolution": 2.0}, ShapeError, "no position table"),
         ("lstm", {"resolution": 2.0}, ShapeError, "the inputs are no images"),
-        ("lstm", {"depth": 1}, ShapeError, "no residual block that is a module"),
+        ("lstm", {"depth": 1, "blocks": "entr"}, ShapeError, "no block 'entr'.*did you mean enter"),
         ("depthwise", {"depth": 1, "blocks": "blocks.7"}, ShapeError, r"did you mean blocks\.[01]"),
         ("norms before", {"width": 1.5, "widths": "words"}, ShapeError, "only a whole factor"),
         ("tied", {"width": 2.0, "widths": "words"}, ShapeError, "cannot be shared out"),

@@ -11,6 +11,7 @@ from lilliput.model.sites import Site
 from lilliput.model.spread import Spread
 from lilliput.tensor.allocation import Spectrum, spectrum, water_filling_bits
 from lilliput.tensor.feedback import RowFactor, row_factor
+from lilliput.tensor.grouped import ColumnOrder
 from lilliput.tensor.low_rank import Products
 from lilliput.tensor.second_order import inverse_factor, layer_damage, two_sided_damage
 
@@ -120,6 +121,7 @@ class Profile:
             stored as they are, by name.
         warnings: What the user should know.
         factors: Factorisations of column sides made so far, by the address of the second moment.
+        orders: The same in the order of falling diagonals.
         row_factors: Factorisations of row sides made so far, by site.
         spectra: Eigenvalues and eigenvectors of column sides, by the address of the second moment.
         products: Factorizations of weights made so far, by technique and site.
@@ -130,6 +132,9 @@ class Profile:
     parameters: Mapping[str, Tensor]
     warnings: tuple[str, ...] = ()
     factors: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    orders: dict[int, tuple[ColumnOrder, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
     row_factors: dict[str, RowFactor] = field(default_factory=dict, repr=False, compare=False)
     spectra: dict[int, Spectrum] = field(default_factory=dict, repr=False, compare=False)
     products: dict[tuple[str, str], Products] = field(
@@ -159,6 +164,16 @@ class Profile:
         if key not in self.factors:
             self.factors[key] = inverse_factor(second)
         return self.factors[key]
+
+    def column_orders(self, name: str) -> tuple[ColumnOrder, ...]:
+        """`ColumnOrder` of the column side of each group, made once per H."""
+        second = self.sites[name].second
+        if second is None:
+            return tuple(ColumnOrder.of(side) for side in self.column_side(name))
+        key = second.data_ptr()
+        if key not in self.orders:
+            self.orders[key] = tuple(ColumnOrder.of(side) for side in second)
+        return self.orders[key]
 
     def row_factor(self, name: str) -> RowFactor | None:
         """`row_factor` of the whole row side, made once; None where there is none."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -47,7 +47,7 @@ def shrunk_to(
 
     Raises:
         CaptureError: The model cannot be captured.
-        PlanError: A share is out of range, nothing would change, or an option is unknown.
+        PlanError: A share is out of range, nothing would change, or an option or choice is unknown.
         ShapeError: There are no blocks or widths that can go.
         TaskError: The model does not run on `inputs`.
     """
@@ -97,6 +97,8 @@ def shrink_steps(
     for name, share in (("width", width), ("depth", depth)):
         if not 0 < share <= 1:
             raise PlanError(f"{name} = {share:g} is out of range", "the share that stays, (0, 1]")
+    if choice not in get_args(Choice):
+        raise PlanError(f"choice = {choice!r} is unknown", f"one of {', '.join(get_args(Choice))}")
     steps = []
     if depth < 1:
         steps.append(_dropped(model, inputs, depth, choice))

@@ -6,15 +6,16 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from lilliput.shapes.atoms import Axis
-from lilliput.shapes.flow import module_of, operator_name
+from lilliput.shapes.flow import module_of, named_arguments, operator_name
 from lilliput.shapes.resize import Kept
 
 Fill = Literal["copy", "zero"]
 _EXTREMES = {"amax", "amin"}  # of copies: the same
 _MEANS = {"layer_norm", "rms_norm", "group_norm", "mean"}  # the same if all are copied alike
+_SPREADS = {"var", "std", "var_mean", "std_mean"}
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ class Copies(Kept):
         found = []
         for node, axis in self.shape.flow.mixers:
             times, name = self.times(axis), operator_name(node)
-            alike = name in _MEANS and bool((times == times[0]).all())
+            alike = _is_mean(node) and bool((times == times[0]).all())
             if self.same(axis) or name in _EXTREMES or alike:
                 continue
-            how = "only a whole factor keeps its mean" if name in _MEANS else "copies change it"
+            how = "only a whole factor keeps its mean" if _is_mean(node) else "copies change it"
             found.append(f"{name} in {module_of(node) or 'the model'} mixes the units: {how}")
         both = np.intersect1d(_atoms(self.shape.flow.readers), _atoms(self.shape.flow.makers))
         for name, source in self.shape.flow.sources.items():
@@ -117,6 +118,14 @@ class Copies(Kept):
             means = sums / _along(np.maximum(self.times(axis), 1), sums, place)
             noise = noise - means.index_select(place, index)
         return tensor + self.filling.noise * tensor.std(unbiased=False) * noise
+
+
+def _is_mean(node: fx.Node) -> bool:
+    """Whether a reduction gives the same if all units are copied alike."""
+    name, given = operator_name(node), named_arguments(node)
+    if name in _SPREADS:  # as means of squares only if they divide by the number of units
+        return not given.get("unbiased", given.get("correction", 1))
+    return name in _MEANS
 
 
 def _atoms(axes: list[Axis]) -> Axis:

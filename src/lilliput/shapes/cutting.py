@@ -13,7 +13,7 @@ from lilliput.errors import ShapeError
 from lilliput.model.hashes import model_hash, values_hash
 from lilliput.shapes.graphmodel import graph_model
 from lilliput.shapes.ownclass import own_classes
-from lilliput.shapes.proof import Reference
+from lilliput.shapes.proof import ROUNDING, Reference
 from lilliput.shapes.proving import Build, first_proved
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.resize import Kept
@@ -53,7 +53,9 @@ def cut(
     return replace(found, notes=tuple(notes))
 
 
-def resized(model: nn.Module, kept: Kept, *, reference: Reference, step: str) -> Reshaped:
+def resized(
+    model: nn.Module, kept: Kept, *, reference: Reference, step: str, within: float = ROUNDING
+) -> Reshaped:
     """A model over other weights that answers as it should: the user's class, else its graph.
 
     Args:
@@ -61,6 +63,7 @@ def resized(model: nn.Module, kept: Kept, *, reference: Reference, step: str) ->
         kept: Which units stay or are copied.
         reference: What it should answer.
         step: What is done, for the refusal.
+        within: What may be left of a difference, over the largest output.
 
     Raises:
         ShapeError: None does.
@@ -71,7 +74,8 @@ def resized(model: nn.Module, kept: Kept, *, reference: Reference, step: str) ->
             yield "class", partial(_itself, candidate)
         yield "graph", lambda: graph_model(kept.shape.captured.graph, kept).train(model.training)
 
-    return replace(first_proved(builds(), reference, what=step), kept=kept)
+    found = first_proved(builds(), reference, what=step, within=within)
+    return replace(found, kept=kept)
 
 
 def _itself(candidate: nn.Module) -> nn.Module:

@@ -1,24 +1,26 @@
 """More blocks as a transaction: inserted into a copy, proved against the original, or refused."""
 
 import copy
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 
 from lilliput.errors import ShapeError
-from lilliput.model.exporting import FAILURES
+from lilliput.model.calls import run_with
 from lilliput.shapes.blocks import Block
-from lilliput.shapes.proof import Check, Reference
+from lilliput.shapes.proof import EXACT, Reference
+from lilliput.shapes.proving import Build, first_proved
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.resize import Kept
 from lilliput.shapes.stillness import Stillness, scales, stillness
 from lilliput.shapes.widths import Shape
 
-EXACT = 1e-5  # of the largest output
 _Stack = nn.ModuleList | nn.Sequential
+_Insert = Callable[[nn.Module, str, nn.Module], _Stack]
 _COUNTS = ("layer", "depth", "block")
 
 
@@ -42,24 +44,20 @@ def deepen(model: nn.Module, shape: Shape, *, block: Block, inputs: Any) -> Resh
     step = f"a block behind {block.name}"
     if not block.module:
         raise ShapeError(f"{step} was refused: it is no module of its own")
-    new = copy.deepcopy(model.get_submodule(block.name))
     still, names = _stillness(shape, block), _names(model, shape, block)
-    reference = Reference(model, Kept(shape, {}), inputs)
-    refused = []
-    for counted in (False, True):
-        deeper = copy.deepcopy(model)
-        _silence(still, names, old=deeper.get_submodule(block.name), new=new)
-        home = _insert(deeper, block.name, new, counted=counted)
-        try:
-            checks = _compared(deeper, home, reference)
-        except FAILURES as error:
-            refused.append(next(iter(str(error).splitlines()), type(error).__name__))
-            continue
-        if checks and all(check.difference <= EXACT for check in checks):
-            return Reshaped(deeper, "class", tuple(checks))
-        worst = max((check.difference for check in checks), default=0.0)
-        refused.append(f"other answers, by {worst:.1e}" if checks else "not all blocks are called")
-    raise ShapeError(f"{step} was refused: {'; '.join(dict.fromkeys(refused))}")
+
+    def deeper(insert: _Insert) -> nn.Module:
+        made = copy.deepcopy(model)
+        old = made.get_submodule(block.name)
+        new = copy.deepcopy(old)
+        _silence(still, names, old=old, new=new)
+        _check_called(made, insert(made, block.name, new), inputs)
+        return made
+
+    listed = isinstance(model.get_submodule(block.name.rpartition(".")[0]), _Stack)
+    ways = (_beside, _counted, _behind) if listed else (_behind,)
+    builds: list[Build] = [("class", partial(deeper, way)) for way in ways]
+    return first_proved(builds, Reference(model, Kept(shape, {}), inputs), what=step, within=EXACT)
 
 
 def _stillness(shape: Shape, block: Block) -> Stillness:
@@ -110,22 +108,30 @@ def _silence(
                     own(module, node).fill_(start)
 
 
-def _insert(model: nn.Module, name: str, new: nn.Module, *, counted: bool) -> _Stack:
-    """Puts a module behind another one; what numbers and counts its neighbours follows."""
+def _behind(model: nn.Module, name: str, new: nn.Module) -> _Stack:
+    """Puts a module behind another one, as two in a sequence."""
     path, _, leaf = name.rpartition(".")
-    home = model.get_submodule(path)
-    if not isinstance(home, _Stack):
-        pair = nn.Sequential(getattr(home, leaf), new)
-        setattr(home, leaf, pair)
-        return pair
-    before = len(home)
+    pair = nn.Sequential(model.get_submodule(name), new)
+    setattr(model.get_submodule(path), leaf, pair)
+    return pair
+
+
+def _beside(model: nn.Module, name: str, new: nn.Module) -> _Stack:
+    """The same in the list that the other one is in; what numbers its neighbours follows."""
+    path, _, leaf = name.rpartition(".")
+    home = cast(_Stack, model.get_submodule(path))
     numbers = list(_numbers(home))
     home.insert(int(leaf) + 1, new)
     for inner, attribute in numbers:
         for place, child in enumerate(home):
             setattr(child.get_submodule(inner), attribute, place)
-    if counted:
-        _count(model, path, before)
+    return home
+
+
+def _counted(model: nn.Module, name: str, new: nn.Module) -> _Stack:
+    """The same where what counts the neighbours follows too."""
+    home = _beside(model, name, new)
+    _count(model, name.rpartition(".")[0], before=len(home) - 1)
     return home
 
 
@@ -146,7 +152,7 @@ def _attribute(module: nn.Module, inner: str, attribute: str) -> Any:
         return None
 
 
-def _count(model: nn.Module, path: str, before: int) -> None:
+def _count(model: nn.Module, path: str, *, before: int) -> None:
     """Numbers of layers in modules around the list, and in their configuration, grow by one."""
     parts = path.split(".")
     around = [model.get_submodule(".".join(parts[:place])) for place in range(len(parts))]
@@ -158,13 +164,18 @@ def _count(model: nn.Module, path: str, before: int) -> None:
                 setattr(owner, attribute, before + 1)
 
 
-def _compared(deeper: nn.Module, home: _Stack, reference: Reference) -> list[Check]:
-    """The differences from the original; none where not all of a stack is called."""
+def _check_called(model: nn.Module, home: _Stack, inputs: Any) -> None:
+    """Nothing was put where it is never reached.
+
+    Raises:
+        ShapeError: Not all of a stack is called.
+    """
     called: set[nn.Module] = set()
     handles = [one.register_forward_hook(lambda one, *_: called.add(one)) for one in home]
     try:
-        checks = reference.compare(deeper)
+        run_with(model, {}, inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return checks if len(called) == len(set(home)) else []
+    if called != set(home):
+        raise ShapeError("not all blocks are called")

@@ -19,6 +19,7 @@ from lilliput.shapes.graphmodel import weights_of
 from lilliput.shapes.resize import Kept
 
 ROUNDING = 2e-5  # of the largest output, in float32
+EXACT = 1e-5  # the same where what was there is not taken apart: growth
 _SMALLER = (0.75, 0.5)
 
 

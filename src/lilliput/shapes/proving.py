@@ -11,7 +11,7 @@ from lilliput.errors import LilliputError, ShapeError
 from lilliput.model.exporting import FAILURES
 from lilliput.model.graph import run_graph
 from lilliput.shapes.flow import operator_name
-from lilliput.shapes.proof import Reference
+from lilliput.shapes.proof import ROUNDING, Reference
 from lilliput.shapes.reshaped import Reshaped
 
 Build = tuple[Literal["class", "graph"], Callable[[], nn.Module]]
@@ -53,13 +53,16 @@ class Altered(nn.Module):
         return run_graph(self._program, self.model, (args, kwargs), visit=visit, at=at)
 
 
-def first_proved(builds: Iterable[Build], reference: Reference, *, what: str) -> Reshaped:
+def first_proved(
+    builds: Iterable[Build], reference: Reference, *, what: str, within: float = ROUNDING
+) -> Reshaped:
     """The first model that answers as the reference at all its sizes of inputs.
 
     Args:
         builds: Ways to make one, the user's own class before the graph.
         reference: What it has to equal up to rounding.
         what: For messages: what was to be done.
+        within: What may be left of a difference, over the largest output.
 
     Raises:
         ShapeError: None of them does.
@@ -72,7 +75,7 @@ def first_proved(builds: Iterable[Build], reference: Reference, *, what: str) ->
         except (*FAILURES, LilliputError) as error:
             refused.append(next(iter(str(error).splitlines()), type(error).__name__))
             continue
-        if all(check.equal for check in checks):
+        if all(check.difference <= within for check in checks):
             return Reshaped(candidate, how, tuple(checks))
         worst = max(check.difference for check in checks)
         refused.append(f"the {how} answers otherwise, by {worst:.1e}")

@@ -2,11 +2,11 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind
 from torch.nn import functional
 from torch.utils import _pytree as pytree
@@ -28,12 +28,17 @@ _UNPROVED = "answers to larger images cannot be proved equal to anything: judge 
 
 @dataclass(frozen=True)
 class _Table:
-    """A table with a row per patch: (1, extra + height * width, size) or without the 1."""
+    """A table with a row per patch: (1, extra + height * width, size) or without the 1.
+
+    Attributes:
+        counted: Buffers that hold the numbers by which its rows are looked up.
+    """
 
     name: str
     extra: int
     height: int
     width: int
+    counted: tuple[str, ...] = ()
 
     def resized(self, value: Tensor, factor: float) -> Tensor:
         """The patches' rows interpolated; those before them as they are."""
@@ -68,18 +73,17 @@ def larger_images(model: nn.Module, shape: Shape, *, factor: float, inputs: Any)
         checks = Reference(model, Kept(shape, {}), inputs).compare(same)
         note = "the model takes larger images as it is, nothing was changed"
         return Reshaped(same, "class", tuple(checks), (note, _UNPROVED))
-    tables = _tables(shape, height, width)
-    reason = "no position table is added to patches"
+    tables, others = _tables(shape, height=height, width=width)
+    reason = "; ".join(others) or "no position table is added to patches"
+    names = ", ".join(one.name for one in tables)
     for fitted in (False, True) if tables else ():
-        changed = copy.deepcopy(model)
-        state = changed.state_dict(keep_vars=True)
-        replace_weights(changed, {one.name: one.resized(state[one.name], factor) for one in tables})
+        changed = _interpolated(model, tables, factor)
         if fitted:
             _fit(changed, tables, factor=factor, image=(height, width))
-        reason = _runs(changed, larger) or ""
-        if not reason:
-            names = ", ".join(one.name for one in tables)
+        why = _runs(changed, larger)
+        if why is None:
             return Reshaped(changed, "class", (), (f"interpolated: {names}", _UNPROVED))
+        reason = f"with {names} interpolated, {why}"
     raise ShapeError(f"images {factor:g} times as large were refused: {reason}")
 
 
@@ -108,6 +112,24 @@ def enlarged(inputs: Any, factor: float) -> tuple[Any, tuple[int, int]]:
     return larger, sizes[0]
 
 
+def _interpolated(model: nn.Module, tables: list[_Table], factor: float) -> nn.Module:
+    """A copy with larger tables, and with as many numbers to look their rows up by."""
+    changed = copy.deepcopy(model)
+    state = dict(changed.named_parameters(remove_duplicate=False)) | dict(changed.named_buffers())
+    weights: dict[str, Tensor] = {}
+    for table in tables:
+        weights[table.name] = table.resized(state[table.name], factor)
+        numbers = torch.arange(weights[table.name].shape[-2])
+        for name in table.counted:
+            weights[name] = numbers.to(state[name]).expand(*state[name].shape[:-1], -1)
+    replace_weights(changed, weights)
+    for table in tables:
+        home = changed.get_submodule(table.name.rpartition(".")[0])
+        if isinstance(home, nn.Embedding):
+            home.num_embeddings = len(home.weight)
+    return changed
+
+
 def _runs(model: nn.Module, inputs: Any) -> str | None:
     """Why a model does not run on inputs; None where it does."""
     try:
@@ -118,22 +140,53 @@ def _runs(model: nn.Module, inputs: Any) -> str | None:
     return None
 
 
-def _tables(shape: Shape, height: int, width: int) -> list[_Table]:
-    """Parameters with a row per patch that are added to what the model makes of its inputs."""
-    kinds = {one.arg.name: one for one in shape.captured.graph.graph_signature.input_specs}
+def _tables(shape: Shape, *, height: int, width: int) -> tuple[list[_Table], list[str]]:
+    """Parameters with a row per patch that are added to what the model makes of its inputs.
+
+    Also why other tables, which are looked up as a whole, are none such.
+    """
+    program = shape.captured.graph
+    kinds = {one.arg.name: one for one in program.graph_signature.input_specs}
     found: dict[str, _Table] = {}
-    for node in shape.captured.graph.graph.nodes:
-        if node.op != "call_function" or operator_name(node) not in ("add", "add_"):
-            continue
-        for one in node.all_input_nodes:
+    others: list[str] = []
+    for node in program.graph.nodes:
+        for one, ids in _rows_added(node):
             kind = kinds.get(one.name)
-            if kind is None or kind.kind is not InputKind.PARAMETER or one.meta["val"].ndim < 2:
+            if kind is None or kind.kind is not InputKind.PARAMETER:
                 continue
-            rows = int(one.meta["val"].shape[-2])
-            table = _grid(str(kind.target), rows, height=height, width=width)
-            if table is not None and math.prod(one.meta["val"].shape[:-2]) == 1:
-                found[table.name] = table
-    return list(found.values())
+            name, rows = str(kind.target), int(one.meta["val"].shape[-2])
+            table = _grid(name, rows, height=height, width=width)
+            if table is not None:
+                held = [kinds[each] for each in _before(ids) if each in kinds]
+                buffers = [each.target for each in held if each.kind is InputKind.BUFFER]
+                found[name] = replace(table, counted=tuple(map(str, buffers)))
+            elif ids is not None:
+                others.append(f"{name} has {rows} rows, no grid of patches of {height} x {width}")
+    return list(found.values()), others
+
+
+def _rows_added(node: fx.Node) -> list[tuple[fx.Node, fx.Node | None]]:
+    """What may be tables in an operator: those of a sum; one looked up whole, and its numbers."""
+    name = operator_name(node) if node.op == "call_function" else ""
+    if name == "embedding":
+        table, ids = node.all_input_nodes[:2]
+        whole = node.meta["val"].shape[-2:] == table.meta["val"].shape
+        return [(table, ids)] if whole else []
+    if name not in ("add", "add_"):
+        return []
+    sizes = [(one, one.meta["val"].shape) for one in node.all_input_nodes]
+    return [(one, None) for one, size in sizes if len(size) > 1 and math.prod(size[:-2]) == 1]
+
+
+def _before(node: fx.Node | None) -> set[str]:
+    """Names of all nodes that a node is made of, its own among them."""
+    seen, left = set[str](), [node] if node is not None else []
+    while left:
+        last = left.pop()
+        if last.name not in seen:
+            seen.add(last.name)
+            left += last.all_input_nodes
+    return seen
 
 
 def _grid(name: str, rows: int, *, height: int, width: int) -> _Table | None:

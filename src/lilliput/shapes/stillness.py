@@ -84,7 +84,10 @@ def _silenced(node: fx.Node, parameters: set[fx.Node]) -> tuple[fx.Node, ...] | 
             _silenced(one, parameters) for one in sorted(given, key=lambda n: n not in parameters)
         ]
         return next((way for way in ways if way is not None), None)
-    if name in _SUMS | {"addmm", "cat", "concat"}:
+    if name == "addmm":
+        weights = tuple(one for one in given if one in parameters)
+        return weights if len(weights) == 2 else None  # the shift, and one of the factors
+    if name in _SUMS | {"cat", "concat"}:
         ways = [_silenced(one, parameters) for one in given]
         whole = [way for way in ways if way is not None]
         return tuple(one for way in whole for one in way) if len(whole) == len(ways) else None

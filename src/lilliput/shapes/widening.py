@@ -14,7 +14,7 @@ from lilliput.shapes.atoms import Axis
 from lilliput.shapes.copies import Copies, Filling
 from lilliput.shapes.cutting import named_width, resized, step_name
 from lilliput.shapes.graphmodel import graph_model
-from lilliput.shapes.proof import Reference
+from lilliput.shapes.proof import EXACT, Reference
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.shapes.widths import Shape
 
@@ -59,7 +59,7 @@ def widen(
         )
     reference = Reference(model, copies, inputs)
     if not lost:
-        return resized(model, copies, reference=reference, step=step)
+        return resized(model, copies, reference=reference, step=step, within=EXACT)
     graph = graph_model(shape.captured.graph, copies)
     worst = max(check.difference for check in reference.compare(graph))
     found = resized(model, copies, reference=reference.answered_by(graph), step=step)

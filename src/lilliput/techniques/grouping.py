@@ -12,6 +12,7 @@ from lilliput.model.encodings import Encoding, Grouped
 from lilliput.model.profiles import Profile
 from lilliput.model.sites import Site
 from lilliput.techniques.base import Option
+from lilliput.techniques.sampling import sampled
 from lilliput.tensor.packing import packed_width
 from lilliput.tensor.ranges import Ranges, clipped_ranges, full_ranges
 
@@ -97,30 +98,34 @@ def as_grouped(
 
 
 def widths(technique: Groups, profile: Profile, *, where: str) -> tuple[Option, ...]:
-    """What fewer and fewer bits of one site cost."""
-    known, found = profile.sites[where], []
+    """What fewer and fewer bits of one site cost, by some of its rows where those stand alone."""
+    few = sampled(profile, where)
+    known, found = few.sites[where], []
+    more = profile.sites[where].site.rows / known.site.rows
     worst, least, smallest = 0.0, float("inf"), 1 << 62
     for bits in WIDTHS:
-        made = technique.model_copy(update={"bits": bits}).apply(profile, (where,))[where]
+        made = technique.model_copy(update={"bits": bits}).apply(few, (where,))[where]
         if not isinstance(made, Grouped):
             raise TypeError(f"{technique.name} made {type(made).__name__}")
-        lost = known.damage(profile.matrix(where), known.site.matrix(made.decode()))
-        worst = max(worst, lost * (known.sensitivity or 0.0))
-        least, smallest = min(least, storage_bytes(made)), min(smallest, installed_bytes(made))
+        lost = known.damage(few.matrix(where), known.site.matrix(made.decode()))
+        worst = max(worst, more * lost * (known.sensitivity or 0.0))
+        least = min(least, storage_bytes(made, more=more))
+        smallest = min(smallest, installed_bytes(made, more=more))
         found.append(Option({"bits": bits}, worst, least, smallest))
     return tuple(found)
 
 
-def storage_bytes(made: Grouped) -> float:
-    """Of codes, steps and zeros in the packed file."""
+def storage_bytes(made: Grouped, *, more: float = 1.0) -> float:
+    """Of codes, steps and zeros in the packed file, for `more` times as many rows."""
     zeros = 0.0 if made.zeros is None else estimate_bits(made.zeros.numpy()) / 8
     columns = 0 if made.column_steps is None else STEP_BYTES * len(made.column_steps)
-    return estimate_bits(made.codes.numpy()) / 8 + STEP_BYTES * made.steps.numel() + zeros + columns
+    rows = estimate_bits(made.codes.numpy()) / 8 + STEP_BYTES * made.steps.numel() + zeros
+    return more * rows + columns
 
 
-def installed_bytes(made: Grouped) -> int:
-    """Of codes, steps and zeros in the runnable file."""
+def installed_bytes(made: Grouped, *, more: float = 1.0) -> int:
+    """Of codes, steps and zeros in the runnable file, for `more` times as many rows."""
     width = packed_width(made.bits)
     parts = [made.codes] if made.zeros is None else [made.codes, made.zeros]
-    floats = made.steps.numel() + (0 if made.column_steps is None else len(made.column_steps))
-    return sum(-(-part.numel() * width // 8) for part in parts) + 4 * floats
+    rows = sum(-(-part.numel() * width // 8) for part in parts) + 4 * made.steps.numel()
+    return round(more * rows) + (0 if made.column_steps is None else 4 * len(made.column_steps))

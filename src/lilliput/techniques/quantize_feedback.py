@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -17,12 +15,11 @@ from lilliput.techniques.earlier import mask_of
 from lilliput.techniques.fields import Family, Fields
 from lilliput.techniques.grid_steps import column_steps, row_steps
 from lilliput.techniques.grid_storage import INT8_LARGEST, as_grid
+from lilliput.techniques.sampling import sampled_rows
 from lilliput.tensor.feedback import Rounding, RowFactor, feedback_codes, row_factor
 
 MEASURED = (0.3, 0.55, 0.85, 1.25, 1.8, 2.7)  # steps tried on a sample, in standard deviations
 DERIVED = (0.01, 0.03, 0.1)  # finer ones follow by the high-rate law
-SAMPLE_ROWS = 128
-SAMPLE_WEIGHTS = 400_000
 CONVOLUTION_COLUMNS = 0.6  # cautious: their second moments come from few photos
 COLUMN_BITS = 4.0  # what a column's step costs in the file
 
@@ -176,29 +173,15 @@ class _Sample:
     """Evenly spread rows of a site (whole groups of a grouped convolution)."""
 
     def __init__(self, profile: Profile, known: SiteProfile) -> None:
-        site, groups = known.site, 1 if known.second is None else known.second.shape[0]
-        per_group = site.rows // groups
-        wanted = max(SAMPLE_ROWS, SAMPLE_WEIGHTS // max(1, site.columns) // 4)
-        if site.kind == "embedding":
-            wanted = SAMPLE_WEIGHTS // site.columns
-        if groups == 1:
-            self.groups = slice(None)
-            self.rows = _spread(site.rows, wanted)
-        else:
-            chosen = _spread(groups, math.ceil(wanted / per_group))
-            self.groups = chosen  # type: ignore[assignment]
-            self.rows = (chosen[:, None] * per_group + torch.arange(per_group)).reshape(-1)
-        self.factor = profile.factor(site.name)
-        self.whole = profile.matrix(site.name)
+        name = known.site.name
+        self.rows, self.groups = sampled_rows(known)
+        self.factor = profile.factor(name)
+        self.whole = profile.matrix(name)
         self.weight = self.whole[self.rows]
-        self.whole_row_factor = profile.row_factor(site.name)
+        self.whole_row_factor = profile.row_factor(name)
         self.row_factor = None
         if known.output is not None:
             self.row_factor = row_factor(known.output[self.rows][:, self.rows])
-
-
-def _spread(count: int, wanted: int) -> Tensor:
-    return torch.from_numpy(np.unique(np.linspace(0, count - 1, min(count, wanted)).astype(int)))
 
 
 def automatic_dead_zone(step: float) -> float:

@@ -20,8 +20,7 @@ from lilliput.techniques.grouping import (
     ranges_of,
     widths,
 )
-from lilliput.tensor.feedback import RowFactor
-from lilliput.tensor.grouped import ColumnOrder, feedback_grouped
+from lilliput.tensor.grouped import feedback_grouped
 from lilliput.tensor.ranges import refitted
 from lilliput.tensor.second_order import damped
 
@@ -65,18 +64,17 @@ class QuantizeGroups(Fields):
         """Each named site as codes of few bits."""
         found: dict[str, Encoding] = {}
         for name in where:
-            known, between = profile.sites[name], profile.row_factor(name)
+            known = profile.sites[name]
             kept = mask_of(known, made)
             rounds = self.method == "round"  # otherwise what is kept makes up for what is removed
             weight = weight_left(profile, name, made=made) if rounds else profile.matrix(name)
-            part = self._solve(weight, profile.column_side(name), between, kept)
+            part = self._solve(weight, profile, name, kept)
             found[name] = as_grouped(self, known.site, part=part, wanted=weight)
         return found
 
-    def _solve(
-        self, weight: Tensor, sides: Tensor, between: RowFactor | None, kept: Tensor | None
-    ) -> Part:
-        orders = [ColumnOrder.of(side) for side in sides]
+    def _solve(self, weight: Tensor, profile: Profile, name: str, kept: Tensor | None) -> Part:
+        orders, sides = profile.column_orders(name), profile.column_side(name)
+        between = profile.row_factor(name)
         costs = torch.cat([one.costs.expand(len(weight) // len(sides), -1) for one in orders])
         costs = costs if kept is None else costs * kept
         ranges = ranges_of(self, weight, clip=self.clip, costs=costs)

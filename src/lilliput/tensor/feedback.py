@@ -151,11 +151,15 @@ def feed_back(
         if begin is not None:
             begin(rest[start:stop].t(), slice(start, stop))
         errors = torch.empty(stop - start, rest.shape[1])
+        within = factor[start:stop, start:stop].t().contiguous().numpy()
+        # numpy, whose calls cost less than torch's on such small arrays
+        lost, left = errors.numpy(), rest[start:stop].numpy()
         for done, column in enumerate(range(start, stop)):
             if done:
-                rest[column] -= factor[start:column, column] @ errors[:done]
+                left[done] -= within[done, :done] @ lost[:done]
             values[column] = meet(rest[column], column)
-            errors[done] = (rest[column] - values[column]) / factor[column, column]
+            np.subtract(left[done], values[column].numpy(), out=lost[done])
+            lost[done] /= within[done, done]
         rest[stop:] -= factor[start:stop, stop:].t() @ errors
     return values.t().contiguous()
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,10 +87,10 @@ class _Rows:
         order = torch.arange(out) if between is None else between.order
         self.places = order[:, None], side.order[None, :]
         self.factor, self.between, self.top = side.factor, between, 2**ranges.bits - 1
-        self.steps, self.zeros = (part[self.places] for part in ranges.spread(wide))
-        self.kept = None if kept is None else kept[self.places]
+        self.steps, self.zeros = (self._turned(part).numpy() for part in ranges.spread(wide))
+        self.kept = None if kept is None else self._turned(kept).numpy()
         self.weight = weight.to(torch.float32)[self.places]
-        self.found, self.left = torch.empty(out, wide), torch.empty(out, wide)
+        self.found, self.left = torch.empty(wide, out), torch.empty(wide, out)
 
     def codes(self) -> Tensor:
         """Block of rows after block of rows, in the rows' and columns' own order."""
@@ -97,23 +98,33 @@ class _Rows:
         size = out if self.between is None else max(FEWEST_ROWS, -(-out // MOST_ROW_BLOCKS))
         for start in range(0, out, size):
             self._block(slice(start, min(start + size, out)))
-        codes = torch.empty_like(self.found)
-        codes[self.places] = self.found
+        codes = torch.empty_like(self.weight)
+        codes[self.places] = self.found.t()
         return codes
 
+    def _turned(self, part: Tensor) -> Tensor:
+        """(out, in) in their own order as (in, out) in the order of rounding, contiguous."""
+        return part[self.places].t().contiguous()
+
     def _block(self, block: slice) -> None:
-        asked = torch.zeros(1, self.weight.shape[1])  # by the rows before
+        """In numpy, whose calls cost less than torch's on such small arrays."""
+        found, left = (part[:, block].numpy() for part in (self.found, self.left))
+        steps, zeros = self.steps[:, block], self.zeros[:, block]
+        kept = None if self.kept is None else self.kept[:, block]
+        asked = None  # by the rows before
         if self.between is not None and block.start:
             moved = self.between.factor[: block.start, block]
-            asked = moved.t() @ self.left[: block.start]  # (block, in)
+            asked = (self.left[:, : block.start] @ moved).numpy()  # (in, block)
 
         def meet(column: Tensor, place: int) -> Tensor:
-            step, zero = self.steps[block, place], self.zeros[block, place]
-            code = ((column + asked[:, place]) / step + zero).round().clamp(0, self.top)
-            if self.kept is not None:
-                code = torch.where(self.kept[block, place], code, zero)
-            value = (code - zero) * step
-            self.found[block, place], self.left[block, place] = code, column - value
-            return value
+            given = column.numpy()
+            code = (given if asked is None else given + asked[place]) / steps[place] + zeros[place]
+            np.rint(code, out=code)
+            np.minimum(np.maximum(code, 0, out=code), self.top, out=code)
+            if kept is not None:
+                code = np.where(kept[place], code, zeros[place])
+            value = (code - zeros[place]) * steps[place]
+            found[place], left[place] = code, given - value
+            return torch.from_numpy(value)
 
         feed_back(self.weight[block], self.factor, meet=meet)
