@@ -20,6 +20,7 @@ from benchmarks.rows import (
     sites,
     sites_ours,
     sparse,
+    squeezed,
     steps,
     uniform,
     whole,
@@ -29,6 +30,7 @@ Done = frozenset[tuple[str, str, int]]
 Row = Callable[[Done], Iterator[Record]]
 
 ROWS: dict[str, Row] = {
+    "squeezed": partial(squeezed.measure, "squeezed"),
     "demo_seeds": partial(demo.measure, "demo_seeds"),
     "five_models": partial(reports.measure, "five_models"),
     "minilm_whole_ours": partial(ours.whole, "minilm_whole_ours", "minilm"),
