@@ -56,17 +56,17 @@ def distill(
             exist, or there is nothing to learn from.
     """
     training, teaching = training or Training(), teaching or Teaching()
-    given = losses if isinstance(losses, tuple) else (losses,)
-    labelled = _labelled(given or (Logits(),), teaching)
+    given = (losses if isinstance(losses, tuple) else (losses,)) or (Logits(),)
+    labelled = _labelled(given, teaching)
     metric = check_task(task)
     if not teaching.average:
         check_apart(student, teaching.models or (task.model,))
     pupil = student_of(student, task, seed=training.seed)
     average = Average(pupil, teaching.average) if teaching.average else None
-    ends = Ends(task, teacher=average.model if average else _first(task, teaching), student=pupil)
-    placed = tuple(ends.placed(loss) for loss in given or (Logits(),))
     teachers = Teachers(task, teaching, average=average)
     outputs = check_fits(pupil, teachers.models, task=task)
+    ends = Ends(task, teacher=average.model if average else _first(task, teaching), student=pupil)
+    placed = tuple(ends.placed(loss) for loss in given)
     split = task.split(training.seed)
     material = material_of(task, split=split, labelled=labelled, use="distillation")
     lesson = Imitating(

@@ -52,13 +52,14 @@ class Imitating(Lesson):
 
     def described(self) -> Mapping[str, Any]:
         """Losses and teachers tell one run from another."""
+        average = self.teachers.average
         return {
             "use": self.use,
             "losses": self.losses,
             "teachers": self.teachers.hashes,
             "shares": self.teachers.shares.tolist(),
-            "precision": self.teachers.precision,
-            "average": self.teachers.average and self.teachers.average.decay,
+            "teachers in": self.teachers.precision,
+            "student's average": average.decay if average else 0.0,
         }
 
     def extra(self) -> nn.Module | None:

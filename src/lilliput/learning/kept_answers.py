@@ -1,9 +1,9 @@
 """What teachers answered, kept for every example: in memory, or in a file."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -81,18 +81,17 @@ def _in_folder(
     path = folder / f"answers-{_name(teachers, material, teaching)}.npy"
     sizes = path.with_suffix(".shapes.npy")
     if not (path.exists() and sizes.exists()):
-        part = path.with_suffix(f".{os.getpid()}.part")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            shapes, held = _write(part, _asked(teachers, material, size), teaching.most_bytes)
-            if held > teaching.most_bytes:
-                return None, _too_many(teaching, held, len(shapes), len(material))
-            np.save(sizes, np.array(shapes))
-            part.replace(path)
+            with TemporaryDirectory(dir=folder) as scratch:
+                part = Path(scratch) / path.name
+                shapes, held = _write(part, _asked(teachers, material, size), teaching.most_bytes)
+                if held > teaching.most_bytes:
+                    return None, _too_many(teaching, held, len(shapes), len(material))
+                np.save(sizes, np.array(shapes))
+                part.replace(path)
         except OSError as error:
             raise OutputError(f"answers cannot be kept in {folder}: {error.strerror}") from error
-        finally:
-            part.unlink(missing_ok=True)
     values = np.memmap(path, dtype=np.float32, mode="r")
     note = f"the teachers' answers are kept in {path.name}: {values.nbytes:,} bytes"
     return KeptAnswers(material.places, np.load(sizes), values), note

@@ -26,9 +26,9 @@ class _Half(nn.Module):
         """As the layer reads it."""
         return stored.float()
 
-    def right_inverse(self, weight: Tensor) -> Tensor:
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor]:
         """As it is stored."""
-        return weight.to(self.kind)
+        return (weight.to(self.kind),)
 
 
 class _Integers(nn.Module):
