@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from functools import cache
 
 import torch
+from examples.fashion_mnist import Classifier, Pictures
+from examples.fashion_mnist import read as pictures
 from torch import Tensor, nn
 
 from benchmarks.record import SEEDS, Record, read, versions
-from examples.fashion_mnist import Classifier, Pictures
-from examples.fashion_mnist import read as pictures
 from lilliput import Task
 from lilliput.evaluation import evaluating
 from lilliput.learning import Learned, Logits, Teaching, Training, distill, finetune

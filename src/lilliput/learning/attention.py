@@ -68,7 +68,7 @@ def _probabilities(seen: Compared, pair: tuple[str, str]) -> Tensor:
             'their dropout spoils the sums: use Attention(sight="values")',
         )
     counted = seen.counted(student[..., 0])
-    return answer_divergence(student.clamp(min=1e-12).log(), teacher, counted)
+    return answer_divergence(student.clamp(min=1e-12).log(), teacher, counted=counted)
 
 
 def _values(seen: Compared, pair: tuple[str, str]) -> Tensor:
@@ -84,8 +84,8 @@ def _values(seen: Compared, pair: tuple[str, str]) -> Tensor:
     got, wanted = value_relations(student, heads), value_relations(teacher, heads).exp()
     counted = seen.counted(student)
     if counted is None:
-        return answer_divergence(got, wanted, None)
-    return answer_divergence(got, wanted, counted[:, None].expand(got.shape[:3]))
+        return answer_divergence(got, wanted)
+    return answer_divergence(got, wanted, counted=counted[:, None].expand(got.shape[:3]))
 
 
 def _maps(seen: Compared, pair: tuple[str, str]) -> Tensor:

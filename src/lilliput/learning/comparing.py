@@ -90,7 +90,7 @@ class Imitation(Protocol):
 def feature_error(seen: Compared, pair: tuple[str, str]) -> Tensor:
     """Squared error of the student's projected features over the teacher's squared size."""
     student, teacher = seen.matched(pair)
-    return relative_error(student, teacher, seen.counted(teacher))
+    return relative_error(student, teacher, counted=seen.counted(teacher))
 
 
 def averaged_down(features: Tensor, size: tuple[int, ...]) -> Tensor:

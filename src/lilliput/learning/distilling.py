@@ -20,6 +20,7 @@ from lilliput.learning.teachers import Average, Teachers
 from lilliput.learning.teaching import Teaching
 from lilliput.learning.training import Training
 from lilliput.learning.watching import Watch
+from lilliput.metrics import Metric
 from lilliput.task import Task
 from lilliput.validation import check_task
 
@@ -62,21 +63,9 @@ def distill(
     if not teaching.average:
         check_apart(student, teaching.models or (task.model,))
     pupil = student_of(student, task, seed=training.seed)
-    average = Average(pupil, teaching.average) if teaching.average else None
-    teachers = Teachers(task, teaching, average=average)
-    outputs = check_fits(pupil, teachers.models, task=task)
-    ends = Ends(task, teacher=average.model if average else _first(task, teaching), student=pupil)
-    placed = tuple(ends.placed(loss) for loss in given)
+    lesson = _lesson(task, pupil, losses=given, teaching=teaching, metric=metric)
     split = task.split(training.seed)
     material = material_of(task, split=split, labelled=labelled, use="distillation")
-    lesson = Imitating(
-        task,
-        pupil,
-        losses=placed,
-        teachers=teachers,
-        answer=_answer(placed, answer_of(outputs, task=task, metric=metric)),
-        seed=training.seed,
-    )
     notes = (*_told(lesson, teaching), *_keep(lesson, material, teaching, training))
     found = learn(
         pupil,
@@ -91,8 +80,27 @@ def distill(
     return replace(found, notes=(*notes, *found.notes))
 
 
-def _first(task: Task, teaching: Teaching) -> nn.Module:
-    return teaching.models[0] if teaching.models else task.model
+def _lesson(
+    task: Task,
+    pupil: nn.Module,
+    *,
+    losses: tuple[Imitation, ...],
+    teaching: Teaching,
+    metric: Metric | None,
+) -> Imitating:
+    """The lesson, its teachers engaged and its places found.
+
+    Raises:
+        TaskError, TrainingError: Student and teachers do not fit together.
+    """
+    average = Average(pupil, teaching.average) if teaching.average else None
+    teachers = Teachers(task, teaching, average=average)
+    outputs = check_fits(pupil, teachers.models, task=task)
+    first = average.model if average else (*teaching.models, task.model)[0]
+    ends = Ends(task, teacher=first, student=pupil)
+    placed = tuple(ends.placed(loss) for loss in losses)
+    answer = _answer(placed, answer_of(outputs, task=task, metric=metric))
+    return Imitating(task, pupil, losses=placed, teachers=teachers, answer=answer)
 
 
 def _labelled(losses: tuple[Imitation, ...], teaching: Teaching) -> bool:

@@ -39,7 +39,7 @@ class Imitating(Lesson):
         losses: tuple[Imitation, ...],
         teachers: Teachers,
         answer: Answer,
-        seed: int,
+        seed: int = 0,
     ) -> None:
         self.task, self.student, self.teachers = task, student, teachers
         self.losses, self.answer = losses, answer

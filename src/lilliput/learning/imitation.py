@@ -73,7 +73,7 @@ class Logits:
         wanted = torch.tensordot(seen.shares, each, 1)
         got = softened(move_classes(seen.outputs), self.temperature, probabilities=probable)
         counted = seen.counted(got[..., 0])
-        return self.temperature**2 * answer_divergence(got, wanted, counted)
+        return self.temperature**2 * answer_divergence(got, wanted, counted=counted)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ def softened(scores: Tensor, temperature: float, *, probabilities: bool) -> Tens
     return torch.log_softmax(logits / temperature, -1)
 
 
-def answer_divergence(student: Tensor, teacher: Tensor, counted: Tensor | None) -> Tensor:
+def answer_divergence(student: Tensor, teacher: Tensor, *, counted: Tensor | None = None) -> Tensor:
     """Mean KL divergence in nats from the teacher's answers to the student's.
 
     Args:
@@ -42,7 +42,7 @@ def mean_over(values: Tensor, counted: Tensor | None) -> Tensor:
     return (values * real).sum() / real.sum().clamp(min=1)
 
 
-def relative_error(student: Tensor, teacher: Tensor, counted: Tensor | None) -> Tensor:
+def relative_error(student: Tensor, teacher: Tensor, *, counted: Tensor | None = None) -> Tensor:
     """Squared error over the teacher's squared size, both summed over what counts.
 
     Args:
