@@ -11,7 +11,7 @@ from lilliput.learning.comparing import Answer, Compared, Imitation, Pairs, feat
 from lilliput.learning.features import Projections, at_places, recorded
 from lilliput.learning.imitation import Blocks, Features
 from lilliput.learning.kept_answers import KeptAnswers
-from lilliput.learning.lesson import Lesson, Targets, target_loss
+from lilliput.learning.lesson import Lesson, Targets, mixed_loss
 from lilliput.learning.teachers import Teachers
 from lilliput.outputs import pick_output
 from lilliput.task import Task
@@ -89,7 +89,7 @@ class Imitating(Lesson):
             shares=self.teachers.shares,
             answer=self.answer,
             mask=batch.mask,
-            told=lambda: self._target_loss(outputs, targets),
+            told=lambda: mixed_loss(self.task, outputs, targets=targets),
             taught=taught,
             learned=learned,
             project=self.projections,
@@ -100,10 +100,6 @@ class Imitating(Lesson):
             alone = feature_error(seen, turn)
             return alone if model is self.student else alone + 0 * outputs.sum()
         return torch.stack([loss.weight * loss.loss(seen) for loss in self.losses]).sum()
-
-    def _target_loss(self, outputs: Tensor, targets: Targets) -> Tensor:
-        parts = [share * target_loss(self.task, outputs, targets=one) for one, share in targets]
-        return torch.stack(parts).sum()
 
     def _turn(self) -> tuple[str, str] | None:
         for loss in self.losses:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lilliput.batches import Batch, pad_stack
-from lilliput.errors import OutputError
+from lilliput.batches import Batch, flatten_tensors, pad_stack
+from lilliput.errors import OutputError, TrainingError
 from lilliput.learning.material import Material
 from lilliput.learning.teachers import Teachers
 from lilliput.learning.teaching import Teaching
@@ -21,23 +21,40 @@ class KeptAnswers:
     """Answers by the place of the example.
 
     Args:
-        places: Of the examples, in the order of the answers.
+        material: The examples, in the order of the answers.
         shapes: Of each answer, (examples, axes); the first axis counts the teachers.
         values: All answers one after the other, float32.
     """
 
-    def __init__(self, places: tuple[int, ...], shapes: np.ndarray, values: np.ndarray) -> None:
-        self.shapes, self.values = shapes, values
+    def __init__(self, material: Material, shapes: np.ndarray, values: np.ndarray) -> None:
+        self.material, self.shapes, self.values = material, shapes, values
         self.starts = np.concatenate([[0], np.cumsum(shapes.prod(1))])
-        self._rows = {place: row for row, place in enumerate(places)}
+        self._rows = {place: row for row, place in enumerate(material.places)}
 
     def answers(self, batch: Batch) -> Tensor:
-        """Outputs of all teachers, (teachers, N, ...), padded as the batch is."""
+        """Outputs of all teachers, (teachers, N, ...), padded as the batch is.
+
+        Raises:
+            TrainingError: The batch holds other inputs than those that were answered.
+        """
+        self._check_unchanged(batch)
         found = pad_stack([self._answer(self._rows[int(one)]) for one in batch.indices])
         if batch.mask is not None and found.ndim > 2 and len(set(self.shapes[:, 1])) > 1:
             lacking = batch.mask.shape[1] - found.shape[2]
             found = F.pad(found, (0, 0) * (found.ndim - 3) + (0, lacking))
         return found.transpose(0, 1)
+
+    def _check_unchanged(self, batch: Batch) -> None:
+        """Looks at one example of every batch: what changes inputs soon changes it."""
+        asked = self.material.task.batch([self.material.example(int(batch.indices[0]))])
+        for given, known in zip(
+            flatten_tensors(batch.inputs), flatten_tensors(asked.inputs), strict=True
+        ):
+            if not given[tuple(map(slice, known.shape))].cpu().equal(known):
+                raise TrainingError(
+                    "the teachers' kept answers are of other inputs than these",
+                    "keep='no' where inputs are augmented or drawn anew",
+                )
 
     def _answer(self, row: int) -> Tensor:
         part = self.values[self.starts[row] : self.starts[row + 1]]
@@ -71,7 +88,7 @@ def keep_answers(
             return None, _too_many(teaching, held, len(rows) + 1, len(material))
         rows.append(row)
     shapes = np.array([row.shape for row in rows])
-    kept = KeptAnswers(material.places, shapes, np.concatenate([row.ravel() for row in rows]))
+    kept = KeptAnswers(material, shapes, np.concatenate([row.ravel() for row in rows]))
     return kept, f"the teachers' answers are kept: {held:,} bytes"
 
 
@@ -94,7 +111,7 @@ def _in_folder(
             raise OutputError(f"answers cannot be kept in {folder}: {error.strerror}") from error
     values = np.memmap(path, dtype=np.float32, mode="r")
     note = f"the teachers' answers are kept in {path.name}: {values.nbytes:,} bytes"
-    return KeptAnswers(material.places, np.load(sizes), values), note
+    return KeptAnswers(material, np.load(sizes), values), note
 
 
 def _write(path: Path, rows: Iterator[np.ndarray], most: int) -> tuple[list[tuple[int, ...]], int]:

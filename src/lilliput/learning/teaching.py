@@ -24,7 +24,8 @@ class Teaching:
             for none (mean teacher: Tarvainen and Valpola 2017, arXiv 1703.01780).
         precision: What the teachers' weights are kept in; they compute in float32.
         keep: ``memory``, or a folder: the teachers answer every example once, before the first
-            step, and these answers are learned from. ``no``: they answer every batch anew.
+            step, and these answers are learned from; inputs must not change then, by augmentation
+            or otherwise. ``no``: they answer every batch anew.
         most_bytes: Answers that need more are not kept, and a note says so; at least 1.
 
     Raises:
