@@ -8,7 +8,7 @@ from torch import nn
 from lilliput.errors import TrainingError
 from lilliput.learning.comparing import Answer, Imitation
 from lilliput.learning.imitating import Imitating
-from lilliput.learning.imitation import Logits
+from lilliput.learning.imitation import Logits, mixes_targets
 from lilliput.learning.kept_answers import keep_answers
 from lilliput.learning.learned import Learned
 from lilliput.learning.loop import Surroundings, learn
@@ -109,7 +109,7 @@ def _labelled(losses: tuple[Imitation, ...], teaching: Teaching) -> bool:
             raise TrainingError(
                 f"{loss!r} is no loss of distillation", "e.g. Logits(temperature=4)"
             )
-    labelled = any(isinstance(loss, Logits) and loss.targets > 0 for loss in losses)
+    labelled = mixes_targets(losses)
     if teaching.average and not labelled:
         raise TrainingError(
             "a student learns nothing from its own average alone",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lilliput.batches import Batch
 from lilliput.learning.comparing import Answer, Compared, Imitation, Pairs, feature_error
 from lilliput.learning.features import Projections, at_places, recorded
-from lilliput.learning.imitation import Blocks, Features
+from lilliput.learning.imitation import Blocks, Features, mixes_targets
 from lilliput.learning.kept_answers import KeptAnswers
 from lilliput.learning.lesson import Lesson, Targets, mixed_loss
 from lilliput.learning.teachers import Teachers
@@ -43,6 +43,7 @@ class Imitating(Lesson):
     ) -> None:
         self.task, self.student, self.teachers = task, student, teachers
         self.losses, self.answer = losses, answer
+        self.labelled = mixes_targets(losses)
         self.kept: KeptAnswers | None = None
         self._done = 0.0
         pairs = [pair for loss in losses for pair in loss.pairs]

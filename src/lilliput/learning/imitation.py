@@ -1,5 +1,6 @@
 """What a student imitates: the losses of distillation, each a frozen value."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -174,6 +175,11 @@ class Relations:
             if weight:
                 found = found + weight * F.smooth_l1_loss(relation(student), relation(teacher))
         return found
+
+
+def mixes_targets(losses: Iterable[object]) -> bool:
+    """Whether one of them learns from targets too."""
+    return any(isinstance(loss, Logits) and loss.targets > 0 for loss in losses)
 
 
 def _embedded(features: Tensor, seen: Compared) -> Tensor:
