@@ -222,6 +222,8 @@ def test_misfits_are_refused(taught):
     refused(r"the student has no module 'hed' \(the nearest is head\)", losses=Features(
         pairs=(("head", "hed"),)))  # fmt: skip
     refused(r"kept answers hold no features", losses=Features(), teaching=Teaching(keep="memory"))
+    refused(r"kept answers are of other inputs than augmented", teaching=Teaching(keep="memory"),
+            training=Training(steps=1, augmentation="flip"))  # fmt: skip
     refused(r"is no loss of distillation", losses=(nn.Linear(2, 2),))
     refused(r"no attention was found", student=fresh(Perceptron), losses=Attention())
     refused(r"cannot be compared", losses=Features(pairs=(("stem", "head"),)))
@@ -251,3 +253,16 @@ def test_a_deep_copy_of_the_teacher_agrees_from_the_beginning(taught):
     task = unlabelled(taught)
     found = distill(task, student=copy.deepcopy(task.model), training=Training(steps=2))
     assert found.history[0].score == 1.0
+
+
+@pytest.mark.parametrize("augmentation", ["rotate(degrees=10)", "mixup(alpha=1)"])
+def test_teachers_answer_what_augmentation_made(taught, augmentation):
+    training = replace(SHORT, augmentation=augmentation)
+    asked = []
+    task = unlabelled(taught, 100)
+    hook = task.model.register_forward_hook(lambda _, args, out: asked.append(args[0]))
+    found = distill(task, student=fresh(), training=replace(training, epochs=1))
+    hook.remove()
+    originals = torch.stack(list(task.train))
+    same = [bool((row == originals).all((1, 2, 3)).any()) for row in asked[-1]]
+    assert found.steps == 2 and sum(same) < len(same) / 4

@@ -6,6 +6,7 @@ from typing import get_args
 from torch import nn
 
 from lilliput.errors import TrainingError
+from lilliput.learning.augmenting import Policy
 from lilliput.learning.comparing import Answer, Imitation
 from lilliput.learning.imitating import Imitating
 from lilliput.learning.imitation import Logits, mixes_targets
@@ -144,10 +145,14 @@ def _keep(
     """Has the answers kept where that is asked for.
 
     Raises:
-        TrainingError: A loss compares more than answers.
+        TrainingError: A loss compares more than answers, or inputs are augmented.
     """
     if teaching.keep == "no":
         return []
+    if Policy.parse(training.augmentation).steps:
+        raise TrainingError(
+            "kept answers are of other inputs than augmented ones", "keep='no' with augmentation"
+        )
     if lesson.taught:
         raise TrainingError(
             "kept answers hold no features of the teacher", "keep='no', or losses without pairs"
