@@ -22,6 +22,8 @@ WORDS = {
     "relative": ("relative error", 1, 3),
     "kl": ("KL", 1, 3),
     "root_kl": ("√KL", 1, 3),
+    "accuracy": ("accuracy, %", 100, 2),
+    "gain": ("gain, points", 100, 2),
     "drop": ("drop × 100", 100, 2),
     "upper": ("upper bound × 100", 100, 2),
     "flips": ("flips", 1, 0),

@@ -47,3 +47,8 @@ def test_the_page_on_augmentation_prints_what_it_says_and_names_all():
     for name, batch in inputs.items():
         told = " ".join(f"`{step}`" for step in default_corruptions(batch))
         assert f"| {name} | {told} |" in text
+
+
+def test_the_page_on_distillation_prints_what_it_says():
+    names = run("distillation.md")
+    assert names["learned"].best.score > 0.5

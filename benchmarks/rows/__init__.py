@@ -9,6 +9,7 @@ from functools import partial
 from benchmarks.record import Record
 from benchmarks.rows import (
     demo,
+    distillation,
     groups,
     int8,
     language,
@@ -32,6 +33,7 @@ Row = Callable[[Done], Iterator[Record]]
 ROWS: dict[str, Row] = {
     "squeezed": partial(squeezed.measure, "squeezed"),
     "demo_seeds": partial(demo.measure, "demo_seeds"),
+    "distillation": partial(distillation.measure, "distillation"),
     "five_models": partial(reports.measure, "five_models"),
     "minilm_whole_ours": partial(ours.whole, "minilm_whole_ours", "minilm"),
     "minilm_resources": partial(resources.measure, "minilm_resources", "minilm"),

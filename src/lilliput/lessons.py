@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -15,6 +16,7 @@ from lilliput.learning import (
     Surroundings,
     Training,
     Tuned,
+    distill,
     finetune,
     tune,
 )
@@ -22,6 +24,7 @@ from lilliput.learning.checkpoints import forget
 from lilliput.progress import unseen
 from lilliput.reshaping import Output, Saved, save_reshaped
 from lilliput.runtime.onnx_export import Dynamic
+from lilliput.shapes.graphmodel import GraphModel
 from lilliput.shapes.reshaped import Reshaped
 from lilliput.task import Task
 
@@ -79,6 +82,36 @@ def finetune_task(
     )
 
 
+def distill_task(
+    task: Task,
+    output: Output,
+    *,
+    student: nn.Module | float | str,
+    said: Callable[[str], None] = unseen,
+    **options: Any,
+) -> Taught:
+    """Trains a student, see `distill`, and writes the files. An interrupted run goes on.
+
+    Args:
+        task: Its model teaches.
+        output: Where the files go.
+        student: As in `distill`.
+        said: Told every line worth telling.
+        **options: ``losses``, ``teaching`` and ``training`` of `distill`.
+
+    Raises:
+        OutputError: The folder may not be written.
+        CheckpointError, ShapeError, TaskError, TrainingError: As `distill`.
+    """
+    return taught(
+        task,
+        output,
+        learn=lambda around: distill(task, student=student, around=around, **options),
+        base=student if isinstance(student, nn.Module) else None,
+        said=said,
+    )
+
+
 def tune_task(
     task: Task,
     output: Output,
@@ -108,6 +141,7 @@ def taught(
     output: Output,
     *,
     learn: Callable[[Surroundings], Learned],
+    base: nn.Module | None = None,
     said: Callable[[str], None] = unseen,
 ) -> Taught:
     """Lets a model learn beside the output folder, then writes what it has become into it.
@@ -116,6 +150,8 @@ def taught(
         task: What it learns.
         output: Where the files go. Checkpoints are kept beside it until then.
         learn: Learns, given where it keeps its state.
+        base: An instance of the class of what learns, in its first shape; by default the task's
+            model.
         said: Told every line worth telling.
 
     Raises:
@@ -126,7 +162,7 @@ def taught(
     with fresh_folder(output.folder, force=output.force) as folder:
         found = learn(Surroundings(folder=beside, progress=output.progress, said=said))
         output.progress("export it", 0, 1)
-        saved = _saved(task, found, folder)
+        saved = _saved(task, found, folder, base=base or task.model)
         (folder / SETTINGS).write_text(found.training.written(), encoding="utf-8")
     forget(beside)
     counts = [sum(one.numel() for one in m.parameters()) for m in (task.model, found.model)]
@@ -142,9 +178,10 @@ def taught(
     )
 
 
-def _saved(task: Task, found: Learned, folder: Path) -> Saved:
+def _saved(task: Task, found: Learned, folder: Path, *, base: nn.Module) -> Saved:
     dynamic: Dynamic = {place: dims for place, dims in enumerate(task.varying()) if dims}
-    changed = Reshaped(found.model, how="class", checks=(), notes=found.notes)
+    graph = isinstance(found.model, GraphModel)
+    changed = Reshaped(found.model, "graph" if graph else "class", checks=(), notes=found.notes)
     return save_reshaped(
-        changed, task.model, inputs=task.sample(2), steps=(), folder=folder, dynamic=dynamic
+        changed, base, inputs=task.sample(2), steps=(), folder=folder, dynamic=dynamic
     )

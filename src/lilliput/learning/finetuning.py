@@ -3,13 +3,12 @@
 import copy
 from dataclasses import replace
 
-from torch import nn
-
 from lilliput.learning.adapters import merge_adapters
 from lilliput.learning.learned import Learned
 from lilliput.learning.lesson import Supervised
 from lilliput.learning.loop import Surroundings, learn
 from lilliput.learning.material import material_of
+from lilliput.learning.pupil import restore_flags
 from lilliput.learning.reach import Reach, new_head, take_reach
 from lilliput.learning.training import Training
 from lilliput.learning.watching import Watch
@@ -60,12 +59,5 @@ def finetune(
         around=around,
     )
     merge_adapters(found.model)
-    _restore_flags(found.model, task.model)
+    restore_flags(found.model, task.model)
     return replace(found, notes=(f"learned: {told}", *found.notes))
-
-
-def _restore_flags(trained: nn.Module, original: nn.Module) -> None:
-    """What required gradients before requires them again."""
-    flags = {name: p.requires_grad for name, p in original.named_parameters()}
-    for name, parameter in trained.named_parameters():
-        parameter.requires_grad_(flags.get(name, True))

@@ -64,10 +64,13 @@ class Supervised(Lesson):
     def loss(self, model: nn.Module, batch: Batch, *, targets: Targets) -> Tensor:
         """The mean over the examples, weighted where they are mixtures."""
         outputs = self.task.predict(model, batch.inputs)
-        parts = [
-            weight * target_loss(self.task, outputs, targets=wanted) for wanted, weight in targets
-        ]
-        return torch.stack(parts).sum()
+        return mixed_loss(self.task, outputs, targets=targets)
+
+
+def mixed_loss(task: Task, outputs: Tensor, *, targets: Targets) -> Tensor:
+    """`target_loss` over targets by their weights."""
+    parts = [weight * target_loss(task, outputs, targets=wanted) for wanted, weight in targets]
+    return torch.stack(parts).sum()
 
 
 def target_loss(task: Task, outputs: Tensor, *, targets: Any) -> Tensor:

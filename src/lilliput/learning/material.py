@@ -30,7 +30,7 @@ class Material:
     Attributes:
         task: A task whose examples are those that train.
         places: Which of them, in the order of the task.
-        labelled: Whether they have targets.
+        labelled: Whether their targets are learned from; else some may have none.
         notes: What was left out.
     """
 
@@ -51,7 +51,12 @@ class Material:
         epoch, place = divmod(step, self.per_epoch(size))
         order = _order(len(self), mixed_seed(seed, epoch))
         chosen = order[place * size : (place + 1) * size]
-        return [self.task.example(self.places[one]) for one in chosen]
+        return [self.example(self.places[one]) for one in chosen]
+
+    def example(self, place: int) -> Example:
+        """The example at a place of the task; without its target where none is needed."""
+        found = self.task.example(place)
+        return found if self.labelled else replace(found, target=None)
 
     def batches(self, examples: Sequence[Example], size: int) -> Iterator[Batch]:
         """Examples in batches of at most `size`, those of one length together where none pads."""

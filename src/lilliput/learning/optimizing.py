@@ -49,10 +49,12 @@ class Rates:
             decay = training.weight_decay if parameter.ndim > 1 else 0.0
             found.setdefault((factor, decay), []).append(parameter)
         if extra is not None:
-            found.setdefault((1.0, 0.0), []).extend(extra.parameters())
+            learning = [p for p in extra.parameters() if p.requires_grad]
+            found.setdefault((1.0, 0.0), []).extend(learning)
         groups: tuple[dict[str, Any], ...] = tuple(
             {"params": members, FACTOR: factor, "weight_decay": decay}
             for (factor, decay), members in found.items()
+            if members
         )
         return cls(groups, tuple(p for members in found.values() for p in members))
 

@@ -101,6 +101,13 @@ def cloned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in state.items()}
 
 
+def restore_flags(trained: nn.Module, original: nn.Module) -> None:
+    """What required gradients before requires them again."""
+    flags = {name: p.requires_grad for name, p in original.named_parameters()}
+    for name, parameter in trained.named_parameters():
+        parameter.requires_grad_(flags.get(name, True))
+
+
 def _averaged(model: nn.Module, decay: float) -> AveragedModel | None:
     if not decay:
         return None
