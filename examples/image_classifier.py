@@ -238,9 +238,7 @@ class Story:
             nothing, task, lilliput.Budget(drop="1%"), out=folder / "file", settings=self.settings
         )
         material = material_of(task, split=task.split(0), labelled=True, use="a step")
-        held = step_bytes(
-            found.model, Supervised(task), material=material, training=found.training
-        )
+        held = step_bytes(found.model, Supervised(task), material=material, training=found.training)
         known = self.noted(folder, report, told)
         step = 1000 * found.seconds_per_step
         return replace(known, step_ms=step, step_bytes=held, verdict="")

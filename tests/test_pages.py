@@ -52,3 +52,8 @@ def test_the_page_on_augmentation_prints_what_it_says_and_names_all():
 def test_the_page_on_distillation_prints_what_it_says():
     names = run("distillation.md")
     assert names["learned"].best.score > 0.5
+
+
+def test_the_page_on_learning_prints_what_it_says():
+    names = run("learning.md")
+    assert names["best"].learned.model.head.weight.shape[0] == 10

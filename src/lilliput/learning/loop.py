@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lilliput.batches import Batch
-from lilliput.errors import TrainingError
+from lilliput.errors import InternalError, TrainingError
 from lilliput.learning.augmenting import Policy
 from lilliput.learning.checkpoints import Checkpoints
 from lilliput.learning.learned import Learned, Moment
@@ -351,6 +351,8 @@ class _Run:
     def _named(self, model: nn.Module) -> dict[str, str]:
         """What tells this run from others."""
         settings = {name: v for name, v in asdict(self.training).items() if name != "loggers"}
+        if twice := settings.keys() & self.lesson.described().keys():
+            raise InternalError(f"{', '.join(twice)} would tell two things of one run")
         found = {
             "model": values_hash(model),
             "examples": len(self.material),

@@ -86,6 +86,7 @@ class Pupil:
     def ended(self) -> nn.Module:
         """The model as it is shown, called as before the training."""
         self._machine.unwrapped(self.model)
+        self._optimizer.zero_grad()
         vars(self.plain).pop("forward", None)
         if self._own_forward is not None:
             vars(self.plain)["forward"] = self._own_forward
