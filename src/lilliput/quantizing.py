@@ -33,8 +33,8 @@ def quantize_aware(
     Learned step size quantization (LSQ: Esser et al. 2020, arXiv 1902.08153; of activations:
     Bhalgat et al. 2020, arXiv 2004.09576): every forward pass computes with rounded numbers,
     gradients go straight through, and the steps learn with the weights. As there, the first and
-    the last weight keep 8 bits; BatchNorm's statistics stand still in the second half. It is the plan
-    of `rounding_plan` with full recovery behind it, so ``plan.toml`` replays it.
+    the last weight keep 8 bits; BatchNorm's statistics stand still in the second half. It is the
+    plan of `rounding_plan` with full recovery behind it, so ``plan.toml`` replays it.
 
     Args:
         task: With `train`; its targets count where there are any. Its model is left as it was.

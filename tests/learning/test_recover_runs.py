@@ -164,3 +164,25 @@ def test_training_needs_examples_and_widths_that_exist(tmp_path):
         lilliput.quantize_aware(clothes(), bits=1, out=tmp_path / "b", settings=quick())
     with pytest.raises(PlanError, match="bits = 4"):
         lilliput.quantize_aware(clothes(), bits=4, activations=8, out=tmp_path / "c")
+
+
+def test_an_interrupted_run_goes_on_from_its_last_checkpoint(recovered, tmp_path):
+    task, _, _, out, _ = recovered
+    plan, beside = read_plan(out / "plan.toml"), tmp_path / ".again.recovery"
+    last = plan.steps[-1].model_copy(update={"settings": {"steps": 40}})
+    plan = plan.model_copy(update={"steps": (*plan.steps[:-1], last)})
+    first = lilliput.apply_plan(plan, task, out=tmp_path / "first", settings=quick())
+    assert first.recovery.kept
+
+    def interrupt(stage, done, total):
+        if stage == "recovering" and done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        settings = quick(progress=interrupt)
+        lilliput.apply_plan(plan, task, out=tmp_path / "again", settings=settings)
+    assert beside.exists() and not (tmp_path / "again").exists()
+    said = []
+    lilliput.apply_plan(plan, task, out=tmp_path / "again", settings=quick(said=said.append))
+    assert "went on from step 28 of 40" in said
+    assert contents(tmp_path / "again") == contents(tmp_path / "first") and not beside.exists()
