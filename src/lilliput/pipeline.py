@@ -95,7 +95,7 @@ def compress(
         )
         run, chosen = _faster(run, trials, chosen)
         run.clock("apply", lambda: trials.encodings(chosen.plan))
-        return _prove(run, trials, _recovered(run, trials, chosen), folder=folder, out=out)
+        return _prove(run, trials, _recovered(run, trials, chosen, out=out), folder=folder, out=out)
 
 
 def apply_plan(
@@ -139,7 +139,7 @@ def apply_plan(
         trials = _trials(run, known)
         run, given = _faster(run, trials, Planned(plan))
         run.clock("apply", lambda: trials.encodings(given.plan))
-        given = _recovered(run, trials, given, step=learning)
+        given = _recovered(run, trials, given, out=out, step=learning)
         return _prove(run, trials, given, folder=folder, out=out)
 
 
@@ -218,11 +218,15 @@ def _planned(
     return plan_with_shapes(run, trials, table=table, scratch=scratch, anew=anew)
 
 
-def _recovered(run: Run, trials: Trials, planned: Planned, *, step: Step | None = None) -> Planned:
+def _recovered(
+    run: Run, trials: Trials, planned: Planned, *, out: Path, step: Step | None = None
+) -> Planned:
     """The plan after recovery, where that was asked for."""
     if step is None and run.settings.recover is None:
         return planned
-    return run.clock("recover", partial(with_recovery, run, trials, planned=planned, step=step))
+    keep = out.with_name(f".{out.name}.recovery")
+    work = partial(with_recovery, run, trials, planned=planned, keep=keep, step=step)
+    return run.clock("recover", work)
 
 
 def _prove(run: Run, trials: Trials, planned: Planned, *, folder: Path, out: Path) -> Report:

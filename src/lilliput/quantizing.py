@@ -15,7 +15,7 @@ from lilliput.runs import Settings
 from lilliput.task import Task
 from lilliput.techniques import QuantizeRound, QuantizeStatic, from_step
 
-EDGE_BITS = 8  # of the first and the last site
+EDGE_BITS = 8  # of the first and the last weight
 LEARNING = Recover(strength="full", epochs=1)
 
 
@@ -33,8 +33,8 @@ def quantize_aware(
     Learned step size quantization (LSQ: Esser et al. 2020, arXiv 1902.08153; of activations:
     Bhalgat et al. 2020, arXiv 2004.09576): every forward pass computes with rounded numbers,
     gradients go straight through, and the steps learn with the weights. As there, the first and
-    the last site keep 8 bits; BatchNorm's statistics stand still in the second half. It is the plan
-    of `rounding_plan` with full recovery behind it, so ``plan.toml`` replays it.
+    the last weight keep 8 bits; BatchNorm's statistics stand still in the second half. It is the
+    plan of `rounding_plan` with full recovery behind it, so ``plan.toml`` replays it.
 
     Args:
         task: With `train`; its targets count where there are any. Its model is left as it was.
@@ -71,27 +71,23 @@ def rounding_plan(
     names = tuple(captured.sites)
     if not names:
         raise PlanError("the model has no site whose weights could be rounded")
-    if activations is None:
-        edges = (names[0], names[-1]) if len(names) > 2 else names[-1:] if len(names) > 1 else ()
-        inner = tuple(name for name in names if name not in edges)
-        steps = (
-            _rounding(bits, inner),
-            *([_rounding(max(bits, EDGE_BITS), edges)] if edges else []),
-        )
+    if activations is not None:
+        # No factors or float columns stand in the way of the steps that learn.
+        settings = {"bits": bits, "smoothing": 0.0, "outliers": 0}
+        steps = [Step(technique=QuantizeStatic.name, where=names, settings=settings)]
     else:
-        steps = (Step(technique=QuantizeStatic.name, where=names, settings=_integers(bits)),)
-        from_step(steps[0])
-    return Plan(model_hash=model_hash(task.model), steps=steps, seed=seed)
+        weights = [name for name, p in task.model.named_parameters() if p.ndim > 1]
+        edges = tuple(name for name in names if name in (weights[0], weights[-1]))
+        if bits >= EDGE_BITS or len(edges) == len(names):
+            edges = ()
+        steps = [_rounding(bits, tuple(name for name in names if name not in edges))]
+        if edges:
+            steps.append(_rounding(EDGE_BITS, edges))
+    for step in steps:
+        from_step(step)  # says what a width may be
+    return Plan(model_hash=model_hash(task.model), steps=tuple(steps), seed=seed)
 
 
 def _rounding(bits: int, where: tuple[str, ...]) -> Step:
-    step = Step(
-        technique=QuantizeRound.name, where=where, settings={"bits": bits, "clip": bits < EDGE_BITS}
-    )
-    from_step(step)  # says what a width may be
-    return step
-
-
-def _integers(bits: int) -> dict[str, bool | int | float | str]:
-    """What LSQ starts from: no factors or float columns in the way of the learned steps."""
-    return {"bits": bits, "smoothing": 0.0, "outliers": 0}
+    settings = {"bits": bits, "clip": bits < EDGE_BITS}
+    return Step(technique=QuantizeRound.name, where=where, settings=settings)

@@ -1,17 +1,19 @@
 """Recovery inside a run: what was learned back is kept where it helps and still fits."""
 
+import shutil
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from lilliput.coding import code_bytes
-from lilliput.errors import BudgetError, UnreachableError
+from lilliput.errors import BudgetError, CheckpointError, UnreachableError
 from lilliput.forms import GraphForm
 from lilliput.learning.loop import Surroundings
 from lilliput.learning.recovery import Recover
-from lilliput.model.encodings import Grid
+from lilliput.model.encodings import Encoding, Grid
 from lilliput.planned import Planning
 from lilliput.planning import Planned
 from lilliput.records import Plan, Recovery, Step
@@ -27,7 +29,7 @@ MARGIN = 0.97  # of a limit on storage: what the codes are led to
 
 
 def with_recovery(
-    run: Run, trials: Trials, *, planned: Planned, step: Step | None = None
+    run: Run, trials: Trials, *, planned: Planned, keep: Path, step: Step | None = None
 ) -> Planned:
     """The plan with its recovery as the last step, if that was asked for and kept.
 
@@ -35,50 +37,30 @@ def with_recovery(
         run: Settings say whether and how.
         trials: Knows what the plan made of the weights, and is told what they became.
         planned: Steps on weights.
+        keep: A folder for checkpoints; it is gone afterwards, unless the run is interrupted: then
+            the next one goes on from there.
         step: The recovery that a plan being replayed ends with.
 
     Raises:
         TrainingError: There is nothing to learn from.
+        MissingExtraError, OutputError: See `lilliput.learning.learn`.
     """
     how = run.settings.recover if step is None else _of_step(step)
     if how is None:
         return planned
     plan, started = planned.plan, time.perf_counter()
-    settings = run.settings
     if how.squeeze:
         how = replace(how, squeeze=False, bits=_bits(run, trials, plan=plan))
-    found = recover(
-        trials.encodings(plan),
-        how,
-        ground=_ground(run, plan),
-        around=Surroundings(progress=settings.progress, said=settings.said),
-    )
+    found = _recover(run, trials.encodings(plan), how, plan=plan, keep=keep)
     whole = _with_step(plan, _done(how, found))
     trials.remember(whole, _completed(run, found))
     refused = _refused(run, trials, before=plan, after=whole, found=found)
-    first, best = found.learned.history[0].score, found.learned.best.score
-    if found.watched == DIVERGENCE:
-        first, best = trials.divergence(plan), trials.divergence(whole)
-    told = Recovery(
-        strength=how.strength,
-        steps=found.learned.training.steps or 0,
-        seconds=round(time.perf_counter() - started, 3),
-        watched=found.watched,
-        before=first,
-        after=best,
-        kept=refused is None,
-        notes=(*found.learned.notes, *([refused] if refused else [])),
-    )
+    told = _told(trials, plan, whole, found=found, refused=refused)
+    told = told.model_copy(update={"seconds": round(time.perf_counter() - started, 3)})
     if refused is not None:
-        settings.said(f"Recovery: {refused}")
+        run.settings.said(f"Recovery: {refused}")
         return replace(planned, recovery=told)
-    sizes = trials.sizes(whole)
-    predicted = {
-        "predicted_damage": None,
-        "predicted_storage_bytes": plan.predicted_storage_bytes and sizes.storage,
-        "predicted_installed_bytes": plan.predicted_installed_bytes and sizes.installed,
-    }
-    return replace(planned, plan=whole.model_copy(update=predicted), recovery=told)
+    return replace(planned, plan=_with_sizes(whole, trials), recovery=told)
 
 
 def squeezing_plan(run: Run, trials: Trials) -> Planned:
@@ -136,6 +118,53 @@ def _bits(run: Run, trials: Trials, *, plan: Plan) -> float:
     return float(f"{bits:.4g}")
 
 
+def _recover(
+    run: Run, encodings: dict[str, Encoding], how: Recover, *, plan: Plan, keep: Path
+) -> Recovered:
+    """From the last checkpoint where there is one of this very run, else from the beginning."""
+    settings = run.settings
+    around = Surroundings(folder=keep, progress=settings.progress, said=settings.said)
+    ground = _ground(run, plan)
+    try:
+        found = recover(encodings, how, ground=ground, around=around)
+    except CheckpointError:
+        shutil.rmtree(keep)
+        found = recover(encodings, how, ground=ground, around=around)
+    shutil.rmtree(keep, ignore_errors=True)
+    return found
+
+
+def _told(
+    trials: Trials, before: Plan, after: Plan, *, found: Recovered, refused: str | None
+) -> Recovery:
+    """What the report says of it, but for the time it took."""
+    first, best = found.learned.history[0].score, found.learned.best.score
+    if found.watched == DIVERGENCE:
+        first, best = trials.divergence(before), trials.divergence(after)
+    technique: Any = from_step(after.steps[-1])
+    return Recovery(
+        strength=technique.strength,
+        steps=technique.steps,
+        seconds=0.0,
+        watched=found.watched,
+        before=first,
+        after=best,
+        kept=refused is None,
+        notes=(*found.learned.notes, *([refused] if refused else [])),
+    )
+
+
+def _with_sizes(plan: Plan, trials: Trials) -> Plan:
+    """The plan; what was predicted of its files before they were recovered is measured now."""
+    sizes = trials.sizes(plan)
+    predicted = {
+        "predicted_damage": None,
+        "predicted_storage_bytes": plan.predicted_storage_bytes and sizes.storage,
+        "predicted_installed_bytes": plan.predicted_installed_bytes and sizes.installed,
+    }
+    return plan.model_copy(update=predicted)
+
+
 def _of_step(step: Step) -> Recover:
     technique: Any = from_step(step)
     return Recover.of(technique)
@@ -167,7 +196,7 @@ def _ground(run: Run, plan: Plan) -> Ground:
     )
 
 
-def _completed(run: Run, found: Recovered) -> dict[str, Any]:
+def _completed(run: Run, found: Recovered) -> dict[str, Encoding]:
     """The encodings as the form rounds them."""
     factors = {}
     if isinstance(run.form, GraphForm):

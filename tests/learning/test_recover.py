@@ -41,13 +41,13 @@ def ground(task, **changes):
 
 
 def test_the_short_form_is_read_and_written():
-    for text in ("minutes=10,strength=light", "steps=500,strength=full,rate=0.0003", "epochs=2"):
+    for text in ("minutes=10,strength=light", "steps=500,strength=full,squeeze=true", "epochs=2"):
         found = Recover.parse(text)
         assert Recover.parse(str(found)) == found
     assert Recover.parse("minutes=0.5").minutes == 0.5
     assert Recover().technique == LearnRecovery()
-    assert Recover.of(LearnRecovery(steps=7, rate=0.1)) == Recover(
-        steps=7, rate=0.1, strength="light", batch_size=64, labels=0.5
+    assert Recover.of(LearnRecovery(steps=7, rate=0.1)).technique == LearnRecovery(
+        steps=7, rate=0.1
     )
     assert Recover().training(seed=1, still_norms=False).steps == LearnRecovery().steps
 

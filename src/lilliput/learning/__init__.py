@@ -2,31 +2,39 @@
 
 from lilliput.learning.attention import Attention
 from lilliput.learning.augmenting import Policy, default_policy
+from lilliput.learning.constraints import Constrained
 from lilliput.learning.distilling import distill
 from lilliput.learning.finetuning import finetune
 from lilliput.learning.imitation import Blocks, Features, Logits, Relations
 from lilliput.learning.learned import Learned, Moment
 from lilliput.learning.loop import Surroundings, learn
+from lilliput.learning.pruning import Thinned, prune
 from lilliput.learning.reach import Reach
+from lilliput.learning.recovery import Recover
 from lilliput.learning.spaces import Range, choice
 from lilliput.learning.teaching import Teaching
+from lilliput.learning.thinning import Pruning
 from lilliput.learning.training import Training
 from lilliput.learning.tuning import Study, Tuned, tune
 
 __all__ = [
     "Attention",
     "Blocks",
+    "Constrained",
     "Features",
     "Learned",
     "Logits",
     "Moment",
     "Policy",
+    "Pruning",
     "Range",
     "Reach",
+    "Recover",
     "Relations",
     "Study",
     "Surroundings",
     "Teaching",
+    "Thinned",
     "Training",
     "Tuned",
     "choice",
@@ -34,5 +42,6 @@ __all__ = [
     "distill",
     "finetune",
     "learn",
+    "prune",
     "tune",
 ]

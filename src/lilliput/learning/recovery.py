@@ -71,7 +71,8 @@ class Recover:
     def __str__(self) -> str:
         """The short form, which `parse` reads."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ",".join(f"{name}={value}" for name, value in given.items() if value is not None)
+        told = {n: str(v).lower() for n, v in given.items() if v is not None and v is not False}
+        return ",".join(f"{name}={value}" for name, value in told.items())
 
     @classmethod
     def of(cls, technique: LearnRecovery) -> Self:
