@@ -18,7 +18,6 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 import lilliput
-from lilliput.learning import Pruning, Surroundings, prune
 from lilliput.learning.lesson import Supervised
 from lilliput.learning.material import material_of
 from lilliput.learning.step_costs import step_bytes
@@ -151,7 +150,7 @@ class Story:
             study=study,
             build=build,
             training=lilliput.Training(epochs=self.size.tuning),
-            around=Surroundings(folder=folder / "study"),
+            around=lilliput.Surroundings(folder=folder / "study"),
         )
         values = ", ".join(f"{name} {value}" for name, value in found.best.values.items())
         return self.figures(folder, found.learned, f"best of {len(found.trials)} trials: {values}")
@@ -167,9 +166,9 @@ class Story:
     def pruned(self, folder: Path) -> Figures:
         """Three quarters of the weights removed while the rest learns."""
         training = lilliput.Training(epochs=self.size.epochs, rate=2e-3)
-        found = prune(
+        found = lilliput.prune(
             self.task(self.model("augmented")),
-            Pruning(remove=0.75),
+            lilliput.Pruning(remove=0.75),
             training=training,
             around=_within(folder),
         )
@@ -264,8 +263,8 @@ class Story:
         )
 
 
-def _within(folder: Path) -> Surroundings:
-    return Surroundings(folder=folder / "training")
+def _within(folder: Path) -> lilliput.Surroundings:
+    return lilliput.Surroundings(folder=folder / "training")
 
 
 def _line(found: Figures) -> str:

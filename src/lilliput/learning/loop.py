@@ -111,6 +111,7 @@ class _State:
     factor: float = 1.0
     rollbacks: int = 0
     stale: int = 0
+    pace: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best: dict[str, Any] | None = None
     notes: list[str] = field(default_factory=list)
@@ -260,6 +261,7 @@ class _Run:
         state = self.state
         mean = float(np.mean(self.losses)) if self.losses else None
         self.losses.clear()
+        state.pace = median(self.seconds or [state.pace])
         moment = Moment(state.step, mean, self._score(), self._rate(state.step - 1))
         state.history.append(asdict(moment))
         state.stale = 0 if self._keep_if_best(moment) else state.stale + 1
@@ -344,7 +346,7 @@ class _Run:
             best=Moment(**state.best) if state.best else history[-1],
             steps=state.step,
             notes=tuple(state.notes),
-            seconds_per_step=median(self.seconds or [0.0]),
+            seconds_per_step=state.pace,
             resumed=self.resumed,
         )
 
