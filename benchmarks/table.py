@@ -28,6 +28,7 @@ WORDS = {
     "upper": ("upper bound × 100", 100, 2),
     "flips": ("flips", 1, 0),
     "proved": ("proved", 1, 0),
+    "times_a_bare_step": ("times a bare step", 1, 3),
     "times_smaller": ("times smaller", 1, 1),
     "bits_above_bound": ("bits above the bound", 1, 3),
     "seconds": ("seconds", 1, 0),

@@ -13,6 +13,7 @@ from benchmarks.rows import (
     groups,
     int8,
     language,
+    learning,
     lowrank,
     narrow,
     ours,
@@ -31,6 +32,11 @@ Done = frozenset[tuple[str, str, int]]
 Row = Callable[[Done], Iterator[Record]]
 
 ROWS: dict[str, Row] = {
+    "few_bits": partial(learning.few_bits, "few_bits"),
+    "growth": partial(learning.growth, "growth"),
+    "transfer": partial(learning.transfer, "transfer"),
+    "tuning": partial(learning.tuning, "tuning"),
+    "loop_overhead": partial(learning.overhead, "loop_overhead"),
     "squeezed": partial(squeezed.measure, "squeezed"),
     "demo_seeds": partial(demo.measure, "demo_seeds"),
     "distillation": partial(distillation.measure, "distillation"),

@@ -1,0 +1,307 @@
+"""What learning does: few bits, growth, transfer, tuning, and what the loop itself costs.
+
+All on Fashion-MNIST and the digits of scikit-learn; the 10,000 test pictures only judge.
+"""
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from examples.fashion_mnist import Classifier, Pictures
+from examples.fashion_mnist import read as pictures
+from sklearn.datasets import load_digits
+from torch import nn
+
+import lilliput
+from benchmarks.models.clothes import LeNet300
+from benchmarks.record import SEEDS, Record, versions
+from lilliput import Budget, Recover, Study, Task, Training
+from lilliput.evaluation import evaluating
+from lilliput.learning import Reach
+from lilliput.runs import Settings
+
+Done = frozenset[tuple[str, str, int]]
+Measured = tuple[int, dict[str, float], dict[str, object]]  # bytes, errors, details
+HELD = 2_000  # of the 60,000 training pictures: calibration and search
+
+
+def few_bits(row: str, done: Done) -> Iterator[Record]:
+    """Weights of 4 and 2 bits, rounded, and trained so (full and light)."""
+    ways = {
+        "rounded": None,
+        "light recovery": Recover(steps=300, strength="light"),
+        "trained so": Recover(epochs=2, strength="full", rate=5e-4),
+    }
+    for seed in SEEDS:
+        for bits in (4, 2):
+            for peer, recover in ways.items():
+                key = (peer, f"{bits} bits", seed)
+                if key not in done:
+                    found = _rounded(seed, bits, recover)
+                    yield _record(row, "fashion_mnist", key, found, whole=_bytes(Classifier()))
+
+
+def _rounded(seed: int, bits: int, recover: Recover | None) -> Measured:
+    task = _clothes(base(seed), seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        how = Settings(seed=seed, recover=recover, ledger=folder / "looks.json")
+        if recover is None:
+            from lilliput.quantizing import rounding_plan
+
+            plan = rounding_plan(task, bits=bits, seed=seed)
+            told = lilliput.apply_plan(plan, task, Budget(), out=folder / "out", settings=how)
+        else:
+            told = lilliput.quantize_aware(
+                task, Budget(), out=folder / "out", bits=bits, settings=how
+            )
+    drop = next(limit for limit in told.limits if limit.name == "drop")
+    errors = {"drop": float(drop.value or 0.0), "upper": float(drop.upper or 1.0)}
+    return int(told.artifact.storage_bytes or 0), errors, {"score": told.artifact.score}
+
+
+def growth(row: str, done: Done) -> Iterator[Record]:
+    """A grown network trained on, the original trained on, and one of the grown size from scratch."""
+    first, more = Training(epochs=1, rate=3e-3), Training(epochs=1, rate=1e-3)
+    for seed in SEEDS:
+        start = None
+        for peer in ("original, trained on", "grown, trained on", "from scratch, all steps"):
+            key = (peer, "1.5 times wider", seed)
+            if key in done:
+                continue
+            start = start or _learned(_fresh(Classifier, seed), seed, first)
+            if peer.startswith("original"):
+                model = _learned(start, seed, more)
+            else:
+                sample = torch.zeros(2, 1, 28, 28)
+                grown = lilliput.grow(start, sample, width=1.5, noise=0.02, seed=seed)
+                if peer.startswith("grown"):
+                    model = _learned(grown, seed, more)
+                else:
+                    both = replace(first, epochs=2)
+                    model = _learned(_reset(grown, seed), seed, both)
+            yield _record(row, "fashion_mnist", key, _judged(model), whole=_bytes(Classifier()))
+
+
+def transfer(row: str, done: Done) -> Iterator[Record]:
+    """Six classes known, four new ones with 200 labels: a new head, adapters, all, or from scratch."""
+    short = Training(steps=300, batch_size=32, rate=3e-3)
+    ways: dict[str, Reach | str] = {
+        "new head": "head",
+        "new head, all weights": "all",
+        "new head, adapters": Reach(part="adapters", rank=8),
+        "from scratch": "all",
+    }
+    for seed in SEEDS:
+        for peer, reach in ways.items():
+            key = (peer, "4 new classes, 200 labels", seed)
+            if key in done:
+                continue
+            scratch = peer == "from scratch"
+            start = _fresh(Classifier, seed) if scratch else _six_classes(seed)
+            few = _some(pictures("train"), (6, 7, 8, 9))
+            task = Task(
+                model=copy.deepcopy(start),
+                metric="accuracy",
+                train=few.part(seed * 200, seed * 200 + 200),
+                search=few.part(20_000, 21_000),
+                proof=_some(pictures("t10k"), (6, 7, 8, 9)),
+            )
+            training = Training(**(short.settings | {"seed": seed}))
+            found = lilliput.finetune(task, training=training, reach=reach, classes=4)
+            judged = _some(pictures("t10k"), (6, 7, 8, 9))
+            yield _record(
+                row, "fashion_mnist", key, _judged(found.model, judged), whole=_bytes(Classifier())
+            )
+
+
+@cache
+def _six_classes(seed: int) -> nn.Module:
+    known = _some(pictures("train"), (0, 1, 2, 3, 4, 5))
+    return _learned(_fresh(Classifier, seed), seed, Training(epochs=1, rate=3e-3), known)
+
+
+def tuning(row: str, done: Done) -> Iterator[Record]:
+    """The default settings against the best of twenty trials, each trained as long."""
+    for seed in SEEDS:
+        for name, make in _TASKS.items():
+            for peer in ("defaults", "tuned"):
+                key = (peer, name, seed)
+                if key in done:
+                    continue
+                task, judged, training = make(seed)
+                if peer == "tuned":
+                    study = Study(trials=20, seed=seed)
+                    model = lilliput.tune(task, study=study, training=training).learned.model
+                else:
+                    model = lilliput.finetune(task, training=training).model
+                found = _judged(model, judged)
+                yield _record(row, name, key, found, whole=_bytes(task.model))
+
+
+def _digit_pixels(seed: int) -> tuple[Task, Pictures, Training]:
+    found = load_digits()
+    order = np.random.default_rng(seed).permutation(len(found.target))
+    everything = Pictures(
+        torch.from_numpy(found.images.astype(np.float32) / 16)[order, None],
+        torch.from_numpy(found.target)[order].long(),
+    )
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    judged = everything.part(1_100, 1_797)
+    task = Task(model=model, metric="accuracy", train=everything.part(0, 700),
+                search=everything.part(700, 1_100), proof=judged)  # fmt: skip
+    return task, judged, Training(epochs=6, seed=seed)
+
+
+def _perceptron(seed: int) -> tuple[Task, Pictures, Training]:
+    return _shortly(LeNet300, seed), pictures("t10k"), Training(steps=150, seed=seed)
+
+
+def _convolutional(seed: int) -> tuple[Task, Pictures, Training]:
+    return _shortly(Classifier, seed), pictures("t10k"), Training(steps=100, seed=seed)
+
+
+def _shortly(kind: Callable[[], nn.Module], seed: int) -> Task:
+    held = pictures("train").part(58_000, 60_000)
+    return Task(model=_fresh(kind, seed), metric="accuracy", train=pictures("train").part(0, 10_000),
+                search=held.part(0, 1_000), proof=pictures("t10k"))  # fmt: skip
+
+
+_TASKS = {
+    "digits, perceptron": _digit_pixels,
+    "clothes, LeNet-300-100": _perceptron,
+    "clothes, convolutions": _convolutional,
+}
+
+
+def overhead(row: str, done: Done) -> Iterator[Record]:
+    """Seconds of a step in the loop over those of one written by hand, taken in turns."""
+    kinds: dict[str, Callable[[], nn.Module]] = {
+        "LeNet-300-100": LeNet300,
+        "convolutions": Classifier,
+    }
+    for seed in SEEDS:
+        for name, kind in kinds.items():
+            key = ("our loop over a bare one", name, seed)
+            if key not in done:
+                ratios = [_ours(kind, seed) / _bare(kind, seed) for _ in range(7)]
+                details: dict[str, object] = {"times_a_bare_step": float(np.median(ratios))}
+                details["spread"] = [min(ratios), max(ratios)]
+                yield _record(row, name, key, (0, {}, details), whole=1)
+
+
+def _ours(kind: Callable[[], nn.Module], seed: int, steps: int = 150) -> float:
+    task = _shortly(kind, seed)
+    training = Training(steps=steps, batch_size=64, every=steps)
+    started = time.perf_counter()
+    lilliput.finetune(task, training=training)
+    many = time.perf_counter() - started
+    started = time.perf_counter()
+    lilliput.finetune(task, training=replace(training, steps=1, every=1))
+    return (many - (time.perf_counter() - started)) / (steps - 1)
+
+
+def _bare(kind: Callable[[], nn.Module], seed: int, steps: int = 150) -> float:
+    """As tutorials write it, on torch's DataLoader."""
+    model = _fresh(kind, seed)
+    loader = torch.utils.data.DataLoader(
+        pictures("train").part(0, 10_000), batch_size=64, shuffle=True, drop_last=True
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    spent, started = 0, time.perf_counter()
+    for pixels, labels in loader:
+        if spent == 1:
+            started = time.perf_counter()
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(pixels), labels)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        spent += 1
+        if spent == steps:
+            break
+    return (time.perf_counter() - started) / (spent - 1)
+
+
+@cache
+def base(seed: int) -> nn.Module:
+    """The example's network after three passes."""
+    return _learned(_fresh(Classifier, seed), seed, Training(epochs=3, batch_size=128, rate=3e-3))
+
+
+def _learned(
+    model: nn.Module, seed: int, training: Training, train: Pictures | None = None
+) -> nn.Module:
+    settings = Training(**(training.settings | {"seed": seed}))
+    task = _clothes(model, seed)
+    if train is not None:
+        held = len(train) - 1_000
+        task = replace(task, train=train.part(0, held), search=train.part(held, len(train)))
+    return lilliput.finetune(task, training=settings).model
+
+
+def _clothes(model: nn.Module, seed: int) -> Task:
+    found = pictures("train")
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
+    mixed = Pictures(found.pixels[order], found.labels[order])
+    end = len(mixed) - HELD
+    return Task(
+        model=model,
+        metric="accuracy",
+        train=mixed.part(0, end),
+        calibration=mixed.part(end, end + 500),
+        search=mixed.part(end + 500, len(mixed)),
+        proof=pictures("t10k"),
+    )
+
+
+def _some(found: Pictures, classes: tuple[int, ...]) -> Pictures:
+    """The pictures of some classes, numbered from 0."""
+    chosen = torch.isin(found.labels, torch.tensor(classes)).nonzero().flatten()
+    labels = torch.searchsorted(torch.tensor(classes), found.labels[chosen])
+    return Pictures(found.pixels[chosen], labels)
+
+
+def _fresh(kind: Callable[[], nn.Module], seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return kind()
+
+
+def _reset(model: nn.Module, seed: int) -> nn.Module:
+    """The same shape with weights drawn anew."""
+    torch.manual_seed(seed)
+    fresh = copy.deepcopy(model)
+    for module in fresh.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return fresh
+
+
+def _judged(model: nn.Module, judged: Pictures | None = None) -> Measured:
+    """Accuracy on the pictures that judge; for all ten classes those are the test pictures."""
+    judged = judged or pictures("t10k")
+    with evaluating(model):
+        answers = torch.cat([model(some).argmax(1) for some in judged.pixels.split(500)])
+    right = float((answers == judged.labels).double().mean())
+    return _bytes(model), {"wrong": 1 - right}, {"accuracy": right}
+
+
+def _bytes(model: nn.Module) -> int:
+    return 4 * sum(one.numel() for one in model.parameters())
+
+
+def _record(
+    row: str, subject: str, key: tuple[str, str, int], found: Measured, *, whole: int
+) -> Record:
+    size, errors, details = found
+    peer, setting, seed = key
+    return Record(
+        row, subject, peer, setting, seed, size, size / whole, errors, details, versions()
+    )
