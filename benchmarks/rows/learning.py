@@ -67,7 +67,7 @@ def _rounded(seed: int, bits: int, recover: Recover | None) -> Measured:
 
 
 def growth(row: str, done: Done) -> Iterator[Record]:
-    """A grown network trained on, the original trained on, and one of the grown size from scratch."""
+    """A grown network trained on, the original too, and one of the grown size from scratch."""
     first, more = Training(epochs=1, rate=3e-3), Training(epochs=1, rate=1e-3)
     for seed in SEEDS:
         start = None
@@ -90,7 +90,7 @@ def growth(row: str, done: Done) -> Iterator[Record]:
 
 
 def transfer(row: str, done: Done) -> Iterator[Record]:
-    """Six classes known, four new ones with 200 labels: a new head, adapters, all, or from scratch."""
+    """Six classes known, four new ones with 200 labels: four ways to learn these."""
     short = Training(steps=300, batch_size=32, rate=3e-3)
     ways: dict[str, Reach | str] = {
         "new head": "head",
@@ -170,8 +170,13 @@ def _convolutional(seed: int) -> tuple[Task, Pictures, Training]:
 
 def _shortly(kind: Callable[[], nn.Module], seed: int) -> Task:
     held = pictures("train").part(58_000, 60_000)
-    return Task(model=_fresh(kind, seed), metric="accuracy", train=pictures("train").part(0, 10_000),
-                search=held.part(0, 1_000), proof=pictures("t10k"))  # fmt: skip
+    return Task(
+        model=_fresh(kind, seed),
+        metric="accuracy",
+        train=pictures("train").part(0, 10_000),
+        search=held.part(0, 1_000),
+        proof=pictures("t10k"),
+    )
 
 
 _TASKS = {
