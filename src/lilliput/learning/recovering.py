@@ -5,15 +5,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lilliput.batches import Batch
 from lilliput.evaluation import evaluating
-from lilliput.learning.lesson import Lesson, Targets, target_loss
+from lilliput.learning.lesson import Lesson, Targets, mixed_loss
 from lilliput.learning.watching import BATCH, Watch
 from lilliput.metrics import is_class_scores
 from lilliput.task import Task
 from lilliput.tensor.divergence import divergence
+from lilliput.tensor.imitation import answer_divergence, relative_error, softened
 
 
 class Recovering(Lesson):
@@ -46,9 +46,8 @@ class Recovering(Lesson):
             with evaluating(self.original):
                 wanted = self.task.predict(self.original, batch.inputs)
             loss = (1 - self.labels) * output_loss(outputs, wanted, mask=batch.mask)
-        for given, weight in targets if self.labelled else ():
-            own = target_loss(self.task, outputs, targets=given)
-            loss = loss + self.labels * weight * own
+        if self.labelled:
+            loss = loss + self.labels * mixed_loss(self.task, outputs, targets=targets)
         return loss
 
 
@@ -60,16 +59,11 @@ def output_loss(outputs: Tensor, wanted: Tensor, *, mask: Tensor | None) -> Tens
         wanted: (N, ...) without.
         mask: (N, T), 1 at real positions; it counts where the outputs have a position each.
     """
-    classes = is_class_scores(wanted)
-    if mask is not None and outputs.ndim > 2 and outputs.shape[:2] == mask.shape:
-        real = mask.bool()
-        outputs, wanted = outputs[real], wanted[real]
-    outputs, wanted = outputs.float(), wanted.float()
-    if classes:
-        return F.kl_div(
-            outputs.log_softmax(-1), wanted.log_softmax(-1), reduction="batchmean", log_target=True
-        )
-    return (outputs - wanted).square().sum() / wanted.square().sum().clamp_min(1e-12)
+    if is_class_scores(wanted):
+        got, known = (softened(one, 1.0, probabilities=False) for one in (outputs, wanted))
+        return answer_divergence(got, known.exp())
+    by_position = mask is not None and outputs.ndim > 2 and outputs.shape[:2] == mask.shape
+    return relative_error(outputs.float(), wanted.float(), counted=mask if by_position else None)
 
 
 class Nearness(Watch):
