@@ -152,7 +152,10 @@ class Story:
             training=lilliput.Training(epochs=self.size.tuning),
             around=lilliput.Surroundings(folder=folder / "study"),
         )
-        values = ", ".join(f"{name} {value}" for name, value in found.best.values.items())
+        values = ", ".join(
+            f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in found.best.values.items()
+        )
         return self.figures(folder, found.learned, f"best of {len(found.trials)} trials: {values}")
 
     def augmented(self, folder: Path) -> Figures:

@@ -13,8 +13,10 @@ PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>The life of a small image classifier</title>
 <style>
 body {font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;}
-table {border-collapse: collapse; width: 100%;} td, th {padding: .3rem .6rem; text-align: right;}
+table {border-collapse: collapse; width: 100%;}
+td, th {padding: .3rem .6rem; text-align: right; white-space: nowrap;}
 td:first-child, th:first-child, td:last-child, th:last-child {text-align: left;}
+td:last-child {white-space: normal;}
 tr {border-bottom: 1px solid #ccc;}
 </style>
 <h1>The life of a small image classifier</h1>
