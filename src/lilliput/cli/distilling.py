@@ -88,8 +88,7 @@ def distill(
 
     Args:
         target: A task file (task.py), or what `compress` takes; its model teaches.
-        student: FILE.py:NAME, a share of the model's widths such as 0.5, or again for the model's
-            own class with fresh weights.
+        student: FILE.py:NAME, a share of the model's widths, or again: fresh weights.
     """
     screen = Screen(as_json=folder.as_json)
     with screen.working():
