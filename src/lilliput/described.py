@@ -24,6 +24,8 @@ def advice(kind: type[BaseModel], field: str, *, given: object) -> str:
         return f"allowed is one of {', '.join(map(str, told['choices']))}{_close(told, given)}"
     if told["type"] == "bool":
         return "allowed is true or false"
+    if told["type"] == "str":
+        return f"allowed is text, such as {told['default']}"
     kind_told = "a whole number" if told["type"] == "int" else "a number"
     return f"allowed is {kind_told} in {told['range']}{_inside(told, given)}"
 
@@ -96,7 +98,7 @@ def _described(default: object, schema: Mapping[str, Any]) -> dict[str, Any]:
     choices = schema.get("enum", [schema["const"]] if "const" in schema else None)
     if choices:
         found["choices"] = choices
-    elif not isinstance(default, bool):
+    elif not isinstance(default, bool | str):
         low = "(" if "exclusiveMinimum" in schema else "["
         high = ")" if "exclusiveMaximum" in schema else "]"
         least = schema.get("exclusiveMinimum", schema.get("minimum"))

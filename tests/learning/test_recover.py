@@ -156,3 +156,14 @@ def test_what_is_missing_is_named():
     with pytest.raises(TrainingError, match=r"light recovery needs calibration examples"):
         split = replace(task.split(0), calibration=())
         recover({}, Recover(), ground=ground(task, split=split))
+
+
+def test_a_policy_of_augmentation_is_a_value_of_recovery_and_of_its_plan():
+    given = Recover(epochs=2, strength="full", augmentation="flip, crop(padding=2)")
+    text = "epochs=2,strength=full,augmentation=flip;crop(padding=2)"
+    assert Recover.parse(text) == given and Recover.parse(str(given)) == given
+    step = given.technique.step_of(())
+    assert step.settings["augmentation"] == "flip, crop(padding=2)"
+    assert given.training(seed=0, still_norms=False).augmentation == "flip, crop(padding=2)"
+    with pytest.raises(PlanError, match="flop"):
+        Recover(steps=3, augmentation="flop")

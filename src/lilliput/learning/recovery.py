@@ -1,5 +1,6 @@
 """How a compressed model is to learn back what was lost: the value that users write."""
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from lilliput.techniques import LearnRecovery, from_step
 from lilliput.techniques.learn_recovery import Strength
 
 FREEZE_NORMS = 0.5  # share of the steps after which BatchNorm's statistics stand still, in full
+_OUTSIDE = re.compile(r",(?![^(]*\))")  # commas that are not within brackets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,8 @@ class Recover:
         rate: Learning rate; None for the technique's own.
         batch_size: Examples of one update, likewise.
         labels: Share of the task's loss in ``full``, likewise.
+        augmentation: Policy that batches go through first, likewise; in the short form its commas
+            are semicolons.
         squeeze: Lead the codes to what the limit on storage leaves them, in ``full``: the plan
             begins with a larger file.
         bits: The same for a number of bits per weight, in a plan: see `LearnRecovery`.
@@ -41,11 +45,12 @@ class Recover:
     rate: float | None = None
     batch_size: int | None = None
     labels: float | None = None
+    augmentation: str | None = None
     squeeze: bool = False
     bits: float | None = None
 
     def __post_init__(self) -> None:
-        Training(**self._lengths)
+        Training(**self._lengths, augmentation=self.technique.augmentation)
         if (self.technique.bits or self.squeeze) and self.strength != "full":
             raise TrainingError("codes are squeezed in full recovery only", "give strength=full")
 
@@ -58,7 +63,7 @@ class Recover:
         """
         found: dict[str, Any] = {}
         known = [field.name for field in fields(cls)]
-        for part in text.split(","):
+        for part in _OUTSIDE.split(text):
             name, equals, value = (piece.strip() for piece in part.partition("="))
             if not equals or name not in known:
                 raise TrainingError(
@@ -66,12 +71,16 @@ class Recover:
                     f"e.g. minutes=10,strength=light; known are {', '.join(known)}",
                 )
             found[name] = _value(value)
+        if "augmentation" in found:
+            found["augmentation"] = found["augmentation"].replace(";", ", ")
         return cls(**found)
 
     def __str__(self) -> str:
         """The short form, which `parse` reads."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         told = {n: str(v).lower() for n, v in given.items() if v is not None and v is not False}
+        if "augmentation" in told:
+            told["augmentation"] = told["augmentation"].replace(", ", ";")
         return ",".join(f"{name}={value}" for name, value in told.items())
 
     @classmethod
@@ -103,6 +112,7 @@ class Recover:
             rate=technique.rate,
             batch_size=technique.batch_size,
             weight_decay=0.0,
+            augmentation=technique.augmentation,
             freeze_norms=0.0 if still else FREEZE_NORMS,
             seed=seed,
         )

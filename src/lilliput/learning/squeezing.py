@@ -23,8 +23,9 @@ from lilliput.learning.watching import Watch
 
 EVERY = 50  # steps between two readings of what codes cost
 LED = 0.6  # share of the steps over which the bits are led to their target
-BELOW = 0.96  # of the target: where the bits are held afterwards
+BELOW = 0.98  # of the target: where the bits are held afterwards
 FIRST_PRESSURE = 0.02  # nats of loss per bit of a weight
+MOST_PRESSURE = 5.0  # nats per bit: when the rate is low codes no longer answer it
 GAIN = 40.0  # how fast the pressure answers: per share of the run and e-fold of bits
 LARGEST = 64  # codes of larger size cost what this one does
 SMOOTH = 0.5  # of a count, so that what never occurs has a price
@@ -70,6 +71,7 @@ class Squeezing(Lesson):
             since = share - float(prices.share)
             error = math.log(now / self._aim(share))
             prices.pressure.mul_(math.exp(max(-1.0, min(1.0, GAIN * since * error))))
+            prices.pressure.clamp_(max=MOST_PRESSURE)
             prices.share.fill_(share)
             prices.read(self._grids)
         prices.calls.add_(1)

@@ -25,6 +25,8 @@ class LearnRecovery(Fields):
             original's output. Only in ``full``, and only where training examples have targets.
             Above a half the score on search examples says which moment was best, else the
             divergence.
+        augmentation: Policy that batches go through first (`lilliput.learning.Policy`), e.g.
+            ``flip, crop(padding=2)``: more inputs from few; ``none`` changes nothing.
         bits: Per weight on a grid, after entropy coding, to which codes are led while they learn
             (only in ``full``; see `lilliput.learning.squeezing`); 0: codes cost nothing.
     """
@@ -42,4 +44,5 @@ class LearnRecovery(Fields):
     rate: float = Field(1e-3, gt=0, le=10, json_schema_extra={"unit": "per update"})
     batch_size: int = Field(64, ge=1, le=65_536, json_schema_extra={"unit": "examples"})
     labels: float = Field(0.5, ge=0, le=1, json_schema_extra={"unit": "share"})
+    augmentation: str = "none"
     bits: float = Field(0.0, ge=0, le=16, json_schema_extra={"unit": "bits per weight"})
