@@ -152,7 +152,7 @@ def test_activations_are_trained_as_the_artifact_rounds_them(tmp_path):
     )
     assert report.recovery.watched == "divergence"
     assert report.artifact.score > report.original.score - 0.02
-    assert report.recovery.kept == (report.recovery.after < report.recovery.before)
+    assert not report.recovery.kept or report.recovery.after < report.recovery.before
 
 
 def test_training_needs_examples_and_widths_that_exist(tmp_path):
