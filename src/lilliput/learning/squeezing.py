@@ -23,7 +23,7 @@ from lilliput.learning.watching import Watch
 
 EVERY = 50  # steps between two readings of what codes cost
 LED = 0.6  # share of the steps over which the bits are led to their target
-BELOW = 0.98  # of the target: where the bits are held afterwards
+BELOW = 0.96  # of the target: where the bits are held afterwards
 FIRST_PRESSURE = 0.02  # nats of loss per bit of a weight
 MOST_PRESSURE = 5.0  # nats per bit: when the rate is low codes no longer answer it
 GAIN = 40.0  # how fast the pressure answers: per share of the run and e-fold of bits
