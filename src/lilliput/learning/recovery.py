@@ -50,7 +50,8 @@ class Recover:
     bits: float | None = None
 
     def __post_init__(self) -> None:
-        Training(**self._lengths, augmentation=self.technique.augmentation)
+        Training(**self._lengths)
+        Training(augmentation=self.technique.augmentation)
         if (self.technique.bits or self.squeeze) and self.strength != "full":
             raise TrainingError("codes are squeezed in full recovery only", "give strength=full")
 
