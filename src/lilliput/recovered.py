@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lilliput.coding import code_bytes
 from lilliput.errors import BudgetError, CheckpointError, UnreachableError
 from lilliput.forms import GraphForm
@@ -18,8 +16,9 @@ from lilliput.planned import Planning
 from lilliput.planning import Planned
 from lilliput.records import Plan, Recovery, Step
 from lilliput.runs import SIZES, Run
+from lilliput.stages.mixing import float_steps
 from lilliput.stages.recover import DIVERGENCE, Ground, Recovered, half_steps, recover
-from lilliput.techniques import LearnRecovery, QuantizeFeedback, QuantizeFloat16, from_step
+from lilliput.techniques import LearnRecovery, QuantizeFeedback, from_step
 from lilliput.trials import Trials
 
 PRUNING = "prune"
@@ -78,12 +77,8 @@ def squeezing_plan(run: Run, trials: Trials) -> Planned:
     one = QuantizeFeedback(
         step=FIRST_STEP, row_exponent=0.0, diagonal_exponent=0.0, column_exponent=0.0
     )
-    others = [name for name, p in known.parameters.items() if name not in known.sites]
-    halves = [name for name in others if known.parameters[name].dtype == torch.float32]
-    steps = [one.step_of(tuple(known.sites))]
-    if halves:
-        steps.append(QuantizeFloat16().step_of(halves))
-    plan = Plan(model_hash=known.model_hash, steps=tuple(steps), seed=run.settings.seed)
+    steps = (one.step_of(tuple(known.sites)), *float_steps(known))
+    plan = Plan(model_hash=known.model_hash, steps=steps, seed=run.settings.seed)
     return Planned(plan, Planning(stopped=SQUEEZING))
 
 
