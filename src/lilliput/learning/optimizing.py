@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
-from torch import Tensor, nn, optim
+from torch import nn, optim
 from torch.nn.modules.batchnorm import _NormBase
 
 from lilliput.errors import TrainingError
@@ -93,8 +93,3 @@ def frozen_norms(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _NormBase) and module.track_running_stats:
             module.eval()
-
-
-def trained(parameters: Sequence[Tensor]) -> int:
-    """How many numbers are trained."""
-    return sum(one.numel() for one in parameters)
