@@ -47,5 +47,5 @@ def test_techniques_lists_the_table(call):
         assert entry.keys() == {"name", "family", "summary", "source", "fields"}
         assert entry["fields"].keys() == kind.model_fields.keys()
         for field in entry["fields"].values():
-            assert "range" in field or "choices" in field or field["type"] == "bool"
+            assert "range" in field or "choices" in field or field["type"] in ("bool", "str")
             assert "unit" in field or field["type"] in ("bool", "str"), (entry["name"], field)

@@ -67,10 +67,10 @@ def _listed(found: list[dict[str, Any]], sort: str) -> str:
 def _field(field: dict[str, Any]) -> str:
     """A field's default, what it may be, and its unit."""
     default = field["default"]
-    told = str(default).lower() if isinstance(default, bool) else str(default)
+    told = str(default).lower() if isinstance(default, bool) else str(default) or "none"
     if "choices" in field:
         told += f", one of {', '.join(map(str, field['choices']))}"
-    elif not isinstance(default, bool):
+    elif "range" in field:
         told += f", {field['range']}"
     return told + (f" {field['unit']}" if "unit" in field else "")
 
