@@ -197,6 +197,25 @@ def test_imports_point_one_way():
     assert wrong == []
 
 
+def test_rooms_of_learning_stand_on_its_loop_or_below_it():
+    below, above = {"augmenting", "constraints"}, {"distilling", "tuning"}
+    inner = {
+        name: name.split(".")[2] if name.count(".") > 2 else "loop"
+        for name in modules()
+        if name.startswith("lilliput.learning.")
+    }
+    for one in below | above:  # a room's own face is no part of the loop
+        inner[f"lilliput.learning.{one}"] = one
+    allowed = dict.fromkeys(below, set()) | {"loop": below} | dict.fromkeys(above, below | {"loop"})
+    wrong = [
+        f"{name} imports {target}"
+        for name, place in inner.items()
+        for target in imported(modules()[name])
+        if inner.get(target, place) not in {place, *allowed[place]}
+    ]
+    assert wrong == []
+
+
 def test_no_verb_imports_a_later_one():
     wrong = [
         f"{verb} imports {target}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lilliput.learning.augmenting import AUGMENTATIONS, default_corruptions
+from lilliput.learning.augmenting.policy import AUGMENTATIONS, default_corruptions
 
 DOCS = Path(__file__).parents[1] / "docs"
 

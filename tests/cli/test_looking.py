@@ -21,7 +21,7 @@ def test_doctor(call):
 
 
 def test_augmentations_lists_the_table(call):
-    from lilliput.learning.augmenting import AUGMENTATIONS
+    from lilliput.learning.augmenting.policy import AUGMENTATIONS
 
     said = call("augmentations")
     assert said.status == 0

@@ -9,11 +9,11 @@ from clothes import Small, clothes, needs_data
 from torch import nn
 
 from lilliput.errors import PlanError, TrainingError
-from lilliput.learning.constraints import Constrained
+from lilliput.learning.constraints.constrained import Constrained
+from lilliput.learning.constraints.restated_norms import can_restate, restate_norms
 from lilliput.learning.loop import Surroundings
 from lilliput.learning.recovering import Nearness, output_loss
 from lilliput.learning.recovery import Recover
-from lilliput.learning.restated_norms import can_restate, restate_norms
 from lilliput.model.encodings import Dense, Grid
 from lilliput.model.hashes import state_hash
 from lilliput.stages.recover import Ground, half_steps, recover

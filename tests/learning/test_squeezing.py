@@ -6,9 +6,9 @@ from lilliput import Budget, Plan, apply_plan, compress
 from lilliput.errors import BudgetError, TrainingError, UnreachableError
 from lilliput.folders import read_manifest
 from lilliput.learning import Training, finetune
-from lilliput.learning.constraints import Constrained
+from lilliput.learning.constraints.constrained import Constrained
+from lilliput.learning.constraints.on_grids import OnGrid
 from lilliput.learning.lesson import Supervised
-from lilliput.learning.on_grids import OnGrid
 from lilliput.learning.recovery import Recover
 from lilliput.learning.squeezing import Squeezing, bits_of, grids_of
 from lilliput.model.encodings import Grid

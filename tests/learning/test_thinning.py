@@ -6,7 +6,7 @@ from clothes import clothes, needs_data
 from torch import nn
 
 from lilliput.errors import TrainingError
-from lilliput.learning.constraints import Constrained
+from lilliput.learning.constraints.constrained import Constrained
 from lilliput.learning.loop import Surroundings
 from lilliput.learning.pruning import Pruning, prune
 from lilliput.learning.thinning import without_smallest

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from lilliput.learning import Teaching
-    from lilliput.learning.comparing import Imitation
+    from lilliput.learning.distilling.comparing import Imitation
 
 STUDENT = Group("Student and teacher", sort_key=2)
 Keep = Annotated[str | None, Parameter(help="Answers are kept: memory, or a folder for them.")]

@@ -137,7 +137,7 @@ class StudyOptions:
     def study(self) -> "Study":
         """The study they ask for."""
         from lilliput.learning import Study
-        from lilliput.learning.spaces import parse_space
+        from lilliput.learning.tuning.spaces import parse_space
 
         given: dict[str, Any] = {n: v for n, v in asdict(self).items() if v is not None}
         given.pop("build", None)

@@ -48,7 +48,7 @@ def techniques(*, as_json: Json = False) -> None:
 @app.command
 def augmentations(*, as_json: Json = False) -> None:
     """List every augmentation with its fields: what a policy may name."""
-    from lilliput.learning.augmenting import AUGMENTATIONS
+    from lilliput.learning.augmenting.policy import AUGMENTATIONS
 
     found = [kind.described() for kind in AUGMENTATIONS]
     Screen(as_json=as_json).show(_listed(found, "form"), {"augmentations": found})

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from lilliput.batches import Batch
 from lilliput.errors import InternalError, TrainingError
-from lilliput.learning.augmenting import Policy
+from lilliput.learning.augmenting.policy import Policy
 from lilliput.learning.checkpoints import Checkpoints
 from lilliput.learning.learned import Learned, Moment
 from lilliput.learning.lesson import Lesson, Targets

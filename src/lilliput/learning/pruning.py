@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from lilliput.errors import TrainingError
-from lilliput.learning.constraint import constrained
+from lilliput.learning.constraints.constraint import constrained
 from lilliput.learning.learned import Learned
 from lilliput.learning.lesson import Supervised
 from lilliput.learning.loop import Surroundings, learn

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from lilliput.batches import Batch
 from lilliput.coding import estimate_bits
-from lilliput.learning.constraint import constrained
+from lilliput.learning.constraints.constraint import constrained
+from lilliput.learning.constraints.on_grids import OnGrid
 from lilliput.learning.lesson import Lesson, Targets
-from lilliput.learning.on_grids import OnGrid
 from lilliput.learning.watching import Watch
 
 EVERY = 50  # steps between two readings of what codes cost

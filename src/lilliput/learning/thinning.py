@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lilliput.batches import Batch
 from lilliput.errors import TrainingError
-from lilliput.learning.constraint import Constraint, constrained
+from lilliput.learning.constraints.constraint import Constraint, constrained
 from lilliput.learning.lesson import Lesson, Targets
 from lilliput.model.encodings import Masked
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from torch import optim
 
 from lilliput.errors import TrainingError
-from lilliput.learning.augmenting import Policy
+from lilliput.learning.augmenting.policy import Policy
 
 Schedule = Literal["constant", "linear", "cosine"]
 Precision = Literal["float32", "bfloat16", "float16"]

@@ -14,8 +14,8 @@ from torch import Tensor
 from lilliput.batches import Batch, flatten_inputs
 from lilliput.errors import TaskError
 from lilliput.evaluation import evaluating
-from lilliput.learning.augmentation import Augmentation
-from lilliput.learning.augmenting import Policy, default_corruptions
+from lilliput.learning.augmenting.augmentation import Augmentation
+from lilliput.learning.augmenting.policy import Policy, default_corruptions
 from lilliput.metrics import Metric, score_rows
 from lilliput.progress import Progress, unseen
 from lilliput.records import CorruptedScore

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from lilliput.errors import TrainingError
-from lilliput.learning.constraints import Constrained
+from lilliput.learning.constraints.constrained import Constrained
+from lilliput.learning.constraints.restated_norms import can_restate, restate_norms
 from lilliput.learning.learned import Learned
 from lilliput.learning.lesson import Lesson
 from lilliput.learning.loop import Surroundings, learn
 from lilliput.learning.material import Material, material_of
 from lilliput.learning.recovering import Nearness, Recovering
 from lilliput.learning.recovery import Recover
-from lilliput.learning.restated_norms import can_restate, restate_norms
 from lilliput.learning.squeezing import Squeezing, WhenSmall
 from lilliput.learning.watching import Watch
 from lilliput.metrics import Metric

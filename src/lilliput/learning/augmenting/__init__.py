@@ -1,0 +1,1 @@
+"""What may be done to examples: a file per form of input, drawn by seed, named in a policy."""

@@ -1,0 +1,1 @@
+"""What stays in force while weights learn: zeros, codes, ranks, grids, rounded inputs."""

@@ -1,0 +1,1 @@
+"""Values that a study tries, the study on disk, and its trials."""
