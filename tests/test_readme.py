@@ -26,7 +26,13 @@ ROOT = Path(__file__).parents[1]
 README, TUTORIAL = ROOT / "README.md", ROOT / "docs" / "tutorial.md"
 PAGES = sorted([README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-OWN = ("net", "mynet", "model", "task")  # modules of the reader's; other tests have their own
+OWN = (
+    "net",
+    "mynet",
+    "model",
+    "task",
+    "longer",
+)  # modules of the reader's; other tests have their own
 REACHED = {0: "proved", 1: "missed", 3: "unproved"}
 
 
@@ -158,12 +164,13 @@ def test_the_page_on_onnx_files_leads_to_proofs(workshop, monkeypatch):
 def test_every_way_in_leads_to_a_report(workshop, monkeypatch):
     furnish(workshop)
     done = follow(README, workshop, monkeypatch)
-    assert done.count("compress") == 9 and done.count("verify") == 2
+    assert done.count("compress") == 10 and done.count("verify") == 2
     ways = ("mine", "texts", "photos", "arrays", "onnx", "python", "again")
-    for name in (*ways, "several", "front", "openvino", "fixed"):
+    for name in (*ways, "several", "front", "openvino", "fixed", "recovered"):
         report = read_report(workshop / "out" / name)
         assert report.verdict in REACHED.values() and report.drop is not None
         assert (workshop / "out" / name / "report.html").stat().st_size < 2_000_000
+    assert {"finetune", "tune", "distill"} <= set(done)
     assert (workshop / "mytask.py").is_file() and (workshop / "there" / "model.onnx").is_file()
 
 

@@ -14,10 +14,11 @@ from lilliput.learning.constraints.restated_norms import can_restate, restate_no
 from lilliput.learning.loop import Surroundings
 from lilliput.learning.recovering import Nearness, output_loss
 from lilliput.learning.recovery import Recover
+from lilliput.learning.training import Training
 from lilliput.model.encodings import Dense, Grid
 from lilliput.model.hashes import state_hash
 from lilliput.stages.recover import Ground, half_steps, recover
-from lilliput.techniques import LearnRecovery
+from lilliput.techniques import LearnRecovery, from_step
 from lilliput.tensor.grids import clipped_steps
 
 SITES = ("second.weight", "hidden.weight", "head.weight")
@@ -52,9 +53,24 @@ def test_the_short_form_is_read_and_written():
     assert Recover().training(seed=1, still_norms=False).steps == LearnRecovery().steps
 
 
+def test_the_best_values_of_a_study_land_in_the_plan(tmp_path):
+    tuned = Training(rate=0.02, batch_size=16, optimizer="sgd", weight_decay=0.1, clip=0.5)
+    path = tmp_path / "training.toml"
+    path.write_text(tuned.written())
+    found = Recover.parse(f"steps=9,strength=full,batch_size=32,settings={path}")
+    assert found == Recover.like(tuned, steps=9, strength="full", batch_size=32)
+    step = found.technique.step_of([])
+    assert step.settings["rate"] == 0.02 and step.settings["batch_size"] == 32
+    assert step.settings["optimizer"] == "sgd" and step.settings["weight_decay"] == 0.1
+    training = Recover.of(from_step(step)).training(seed=0, still_norms=False)
+    assert (training.optimizer, training.rate, training.weight_decay) == ("sgd", 0.02, 0.1)
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "words"),
     [
+        ("settings=there.toml", TrainingError, r"there\.toml holds no settings"),
+        ("optimizer=adamv", TrainingError, r"there is no optimizer 'adamv'"),
         ("quickly", TrainingError, "'quickly' is not understood"),
         ("hours=3", TrainingError, "'hours=3' is not understood"),
         ("minutes=1,steps=5", TrainingError, r"steps and minutes both say how long"),

@@ -238,7 +238,8 @@ def _show_tuned(screen: Screen, taught: "Taught", tuned: "Tuned", *, out: Path) 
         f"score on search examples: {number(tuned.learned.best.score or 0.0)}",
         *tuned.notes,
         *taught.notes,
-        f"lilliput finetune ... --settings {out}/training.toml learns with these settings",
+        f"lilliput finetune ... --settings {out}/training.toml learns with these settings,",
+        f"lilliput compress ... --recover settings={out}/training.toml puts them into the plan",
     ]
     found = {name: asdict(value) for name, value in (("taught", taught), ("best", tuned.best))}
     trials = {"trials": [asdict(one) for one in tuned.trials]}

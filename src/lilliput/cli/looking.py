@@ -67,7 +67,7 @@ def _listed(found: list[dict[str, Any]], sort: str) -> str:
 def _field(field: dict[str, Any]) -> str:
     """A field's default, what it may be, and its unit."""
     default = field["default"]
-    told = str(default).lower() if isinstance(default, bool) else str(default) or "none"
+    told = str(default).lower() if isinstance(default, bool) else str(default)
     if "choices" in field:
         told += f", one of {', '.join(map(str, field['choices']))}"
     elif "range" in field:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 from lilliput.errors import TrainingError
@@ -11,6 +12,7 @@ from lilliput.techniques import LearnRecovery, from_step
 from lilliput.techniques.learn_recovery import Strength
 
 FREEZE_NORMS = 0.5  # share of the steps after which BatchNorm's statistics stand still, in full
+TUNED = ("rate", "batch_size", "optimizer", "weight_decay", "augmentation")  # of another run
 _OUTSIDE = re.compile(r",(?![^(]*\))")  # commas that are not within brackets
 
 
@@ -26,6 +28,8 @@ class Recover:
         strength: ``light`` or ``full``.
         rate: Learning rate; None for the technique's own.
         batch_size: Examples of one update, likewise.
+        optimizer: Of torch's, likewise.
+        weight_decay: Of weights with two axes and more, likewise.
         labels: Share of the task's loss in ``full``, likewise.
         augmentation: Policy that batches go through first, likewise; in the short form its commas
             are semicolons.
@@ -44,6 +48,8 @@ class Recover:
     strength: Strength = "light"
     rate: float | None = None
     batch_size: int | None = None
+    optimizer: str | None = None
+    weight_decay: float | None = None
     labels: float | None = None
     augmentation: str | None = None
     squeeze: bool = False
@@ -51,19 +57,27 @@ class Recover:
 
     def __post_init__(self) -> None:
         Training(**self._lengths)
-        Training(augmentation=self.technique.augmentation)
-        if (self.technique.bits or self.squeeze) and self.strength != "full":
+        technique = self.technique
+        Training(augmentation=technique.augmentation, optimizer=technique.optimizer)
+        if (technique.bits or self.squeeze) and self.strength != "full":
             raise TrainingError("codes are squeezed in full recovery only", "give strength=full")
+
+    @classmethod
+    def like(cls, training: Training, **given: Any) -> Self:
+        """How another run learned, such as a study's best trial: `TUNED`, but for what is given."""
+        return cls(**({name: getattr(training, name) for name in TUNED} | given))
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """The value from its short form: ``minutes=10,strength=full``.
 
+        ``settings=tuned/training.toml`` stands for what `like` takes from that file.
+
         Raises:
-            TrainingError: It has another form, or a name that there is not.
+            TrainingError: It has another form, or a name that there is not, or the file is none.
         """
         found: dict[str, Any] = {}
-        known = [field.name for field in fields(cls)]
+        known = [*(field.name for field in fields(cls)), "settings"]
         for part in _OUTSIDE.split(text):
             name, equals, value = (piece.strip() for piece in part.partition("="))
             if not equals or name not in known:
@@ -74,7 +88,12 @@ class Recover:
             found[name] = _value(value)
         if "augmentation" in found:
             found["augmentation"] = found["augmentation"].replace(";", ", ")
-        return cls(**found)
+        settings = found.pop("settings", None)
+        return (
+            cls(**found)
+            if settings is None
+            else cls.like(Training.read(Path(str(settings))), **found)
+        )
 
     def __str__(self) -> str:
         """The short form, which `parse` reads."""
@@ -112,7 +131,8 @@ class Recover:
             **lengths,
             rate=technique.rate,
             batch_size=technique.batch_size,
-            weight_decay=0.0,
+            optimizer=technique.optimizer,
+            weight_decay=technique.weight_decay,
             augmentation=technique.augmentation,
             freeze_norms=0.0 if still else FREEZE_NORMS,
             seed=seed,

@@ -21,6 +21,8 @@ class LearnRecovery(Fields):
         steps: Updates of the weights.
         rate: Learning rate at its highest; it falls along a cosine.
         batch_size: Examples of one update.
+        optimizer: One of torch's, in small letters: ``adamw``, ``sgd``.
+        weight_decay: Of weights with two axes and more, in [0, 1].
         labels: Share of the task's own loss, in [0, 1]; the rest is the divergence from the
             original's output. Only in ``full``, and only where training examples have targets.
             Above a half the score on search examples says which moment was best, else the
@@ -43,6 +45,8 @@ class LearnRecovery(Fields):
     steps: int = Field(300, ge=1, le=500_000, json_schema_extra={"unit": "updates"})
     rate: float = Field(1e-3, gt=0, le=10, json_schema_extra={"unit": "per update"})
     batch_size: int = Field(64, ge=1, le=65_536, json_schema_extra={"unit": "examples"})
+    optimizer: str = "adamw"
+    weight_decay: float = Field(0.0, ge=0, le=1, json_schema_extra={"unit": "per rate"})
     labels: float = Field(0.5, ge=0, le=1, json_schema_extra={"unit": "share"})
     augmentation: str = "none"
     bits: float = Field(0.0, ge=0, le=16, json_schema_extra={"unit": "bits per weight"})
