@@ -78,8 +78,11 @@ def methods(subject: Subject, names: list[str], *, remove: float) -> Mapping[str
         found["torch-pruning group magnitude"] = theirs
         found["torch-pruning group magnitude, our refit"] = partial(theirs, refitted=True)
     else:
+        together = partial(ours, scope="global")
         found["activation norms"] = partial(ours, "activation", refit="none")
+        found["activation norms, together"] = partial(together, "activation", refit="none")
         found["activation norms, refit"] = partial(ours, "activation")
+        found["second order, together, refit"] = partial(together, "second_order")
     return found | {"second order, refit": partial(ours, "second_order")}
 
 

@@ -100,7 +100,7 @@ def to_tensor(value: Any) -> Tensor:
         TaskError: Anything else.
     """
     if isinstance(value, Tensor):
-        return value.detach()
+        return value.detach() if value.requires_grad else value
     try:
         tensor = torch.as_tensor(np.asarray(value))
     except (TypeError, ValueError) as error:
@@ -158,6 +158,9 @@ def collate_targets(targets: Sequence[Any]) -> Any:
     Raises:
         TaskError: Some examples have a target and some have none.
     """
+    kinds = set(map(type, targets))
+    if kinds == {int} or kinds == {float}:  # class numbers, mostly: as below, and sooner
+        return torch.tensor(targets)
     missing = sum(target is None for target in targets)
     if missing == len(targets):
         return None
@@ -175,6 +178,8 @@ def collate_targets(targets: Sequence[Any]) -> Any:
 
 def shapes(value: Any) -> tuple[tuple[int, ...], ...]:
     """Shape of every array of one input, in order."""
+    if isinstance(value, Tensor):
+        return (tuple(value.shape),)
     if isinstance(value, Mapping):
         return tuple(shape for item in value.values() for shape in shapes(item))
     if isinstance(value, tuple):

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -127,7 +128,7 @@ class Task:
 
     def __len__(self) -> int:
         """Number of examples, own subsets included."""
-        return sum(len(source) for source in self._sources())
+        return sum(count for _, count in self._sources)
 
     def example(self, index: int) -> Example:
         """The example at a place of the task.
@@ -301,23 +302,25 @@ class Task:
         known = names and isinstance(value, int) and 0 <= value < len(names)
         return str(names[value]) if names and known else str(value)
 
-    def _sources(self) -> list[Examples]:
+    @cached_property
+    def _sources(self) -> tuple[tuple[Examples, int], ...]:
+        """What the examples are in, in their order, and how many; the lengths are asked once."""
         own = (self.examples, self.calibration, self.search, self.proof)
-        return [source if source is not None else () for source in own]
+        return tuple((() if one is None else one, 0 if one is None else len(one)) for one in own)
 
     def _locate(self, index: int) -> tuple[Examples, int]:
         place = index
-        for source in self._sources():
-            if 0 <= place < len(source):
+        for source, count in self._sources:
+            if 0 <= place < count:
                 return source, place
-            place -= len(source)
+            place -= count
         raise TaskError(f"there is no example {index}, the task has {len(self)}")
 
     def _own(self, name: SubsetName) -> tuple[int, ...] | None:
         if getattr(self, name) is None:
             return None
         place = 1 + SUBSETS.index(name)
-        start = sum(len(source) for source in self._sources()[:place])
+        start = sum(count for _, count in self._sources[:place])
         return tuple(range(start, start + len(getattr(self, name))))
 
     def _group_of(self, index: int, item: Any) -> Hashable:

@@ -206,7 +206,7 @@ class _Run:
         started = time.perf_counter()
         state, training = self.state, self.training
         seed = mixed_seed(training.seed, state.step, self.machine.rank)
-        _seed(seed)
+        self.machine.seed(seed)
         self.lesson.before(self.pupil.plain, state.step / state.total)
         still = state.step >= training.freeze_norms * state.total
         self.pupil.begin_step(self._rate(state.step), still_norms=still)
@@ -362,10 +362,3 @@ class _Run:
             **settings,
         }
         return {name: str(value) for name, value in found.items()}
-
-
-def _seed(seed: int) -> None:
-    """Dropout, and what is random in the user's own examples."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)

@@ -1,5 +1,6 @@
 """What the loop runs on: accelerate's view of processes, devices and mixed precision."""
 
+import random
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -7,8 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn, optim
+from torch.nn.utils import clip_grad_norm_
 
 from lilliput.batches import Batch
 from lilliput.errors import MissingExtraError
@@ -35,6 +38,7 @@ class Machine:
             _require(logger, logger)
         from accelerate import Accelerator
         from accelerate.state import AcceleratorState
+        from accelerate.utils import DistributedType
 
         AcceleratorState._reset_state()  # it holds the precision of whoever came before
         self._accelerator = Accelerator(
@@ -47,6 +51,9 @@ class Machine:
         self.rank: int = self._accelerator.process_index
         self.ranks: int = self._accelerator.num_processes
         self.first: bool = self._accelerator.is_main_process
+        alone = self._accelerator.distributed_type == DistributedType.NO
+        # Then accelerate only passes on, and looks for installed packages at every step.
+        self._direct = alone and self._accelerator.scaler is None
         self._logs = bool(training.loggers and folder)
         if self._logs:
             self._accelerator.init_trackers("lilliput", config=_plain(training))
@@ -63,7 +70,7 @@ class Machine:
 
     def optimizer(self, optimizer: optim.Optimizer) -> Any:
         """The optimizer as it is stepped."""
-        return self._accelerator.prepare_optimizer(optimizer)
+        return optimizer if self._direct else self._accelerator.prepare_optimizer(optimizer)
 
     def along(self, extra: nn.Module | None) -> nn.Module | None:
         """Modules that learn along, on this device."""
@@ -80,11 +87,24 @@ class Machine:
 
     def backward(self, loss: Tensor) -> None:
         """Adds gradients."""
-        self._accelerator.backward(loss)
+        if self._direct:
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            self._accelerator.backward(loss)
 
     def clipped(self, parameters: Sequence[Tensor], norm: float) -> float:
         """Clips gradients to a norm; what it was before."""
-        return float(self._accelerator.clip_grad_norm_(parameters, norm))
+        clip = clip_grad_norm_ if self._direct else self._accelerator.clip_grad_norm_
+        return float(clip(parameters, norm))
+
+    def seed(self, seed: int) -> None:
+        """Dropout, and what is random in the user's own examples."""
+        random.seed(seed)
+        np.random.seed(seed)
+        if self.device.type == "cpu":  # `torch.manual_seed` would note it for absent devices, too
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def no_sync(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Gradients of this batch wait for those of the next before processes exchange them."""
