@@ -21,7 +21,7 @@ TIMES = {  # how many times smaller
     "resnet20": (40,),
 }
 LEARNING = Recover(epochs=12, strength="full", squeeze=True, labels=0.5, batch_size=128)
-DEEP = replace(LEARNING, epochs=8, rate=2e-3, augmentation="flip")
+DEEP = replace(LEARNING, epochs=5, rate=2e-3, augmentation="flip")
 SQUEEZED, PLANNED = "squeezed in training", "planned, no training"
 
 

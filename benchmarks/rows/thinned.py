@@ -2,8 +2,8 @@
 
 One plan: units are removed one by one by what they cost (`narrow_second_order`), then all weights
 that are left learn, half from labels and half from what the original answers. Multiply-adds are
-counted in the shipped file. How many units go was chosen for half of the multiply-adds alone; the
-length was not searched for.
+counted in the shipped file. How many units go follows from half of the multiply-adds; rate and
+length were not searched for.
 """
 
 import tempfile
@@ -28,7 +28,7 @@ NARROWED, TRAINED = "narrowed", "narrowed, trained on"
 LEARNING = {
     NARROWED: None,
     TRAINED: Recover(
-        epochs=8, strength="full", rate=2e-3, batch_size=128, labels=0.5, augmentation="flip"
+        epochs=4, strength="full", rate=2e-3, batch_size=128, labels=0.5, augmentation="flip"
     ),
 }
 
