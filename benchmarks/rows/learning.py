@@ -75,7 +75,7 @@ _WAYS = {
         "rounded": None,
         "light recovery": _LIGHT,
         "trained so": Recover(
-            epochs=2, strength="full", rate=1e-3, batch_size=128, augmentation="flip"
+            epochs=2, strength="full", rate=5e-4, batch_size=128, augmentation="flip"
         ),
     },
 }

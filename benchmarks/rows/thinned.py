@@ -28,7 +28,7 @@ NARROWED, TRAINED = "narrowed", "narrowed, trained on"
 LEARNING = {
     NARROWED: None,
     TRAINED: Recover(
-        epochs=4, strength="full", rate=2e-3, batch_size=128, labels=0.5, augmentation="flip"
+        epochs=4, strength="full", rate=1e-3, batch_size=128, labels=0.5, augmentation="flip"
     ),
 }
 
