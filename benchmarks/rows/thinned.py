@@ -9,6 +9,7 @@ length were not searched for.
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 from benchmarks.models import clothes
@@ -23,7 +24,11 @@ from lilliput.task import Task
 
 Done = frozenset[tuple[str, str, int]]
 KIND = "resnet20"
-REMOVE = 0.3  # of the units of every width: half of the multiply-adds
+INSIDE = tuple(f"blocks.{place}.first" for place in range(9))
+SHAPES: dict[str, tuple[tuple[str, ...], float, int]] = {  # which widths, units that go, multiple
+    "30% narrower": ((), 0.3, 1),
+    "blocks 55% narrower inside": (INSIDE, 0.55, 4),
+}
 NARROWED, TRAINED = "narrowed", "narrowed, trained on"
 LEARNING = {
     NARROWED: None,
@@ -34,19 +39,18 @@ LEARNING = {
 
 
 def measure(row: str, done: Done) -> Iterator[Record]:
-    """Without training and with it, for every seed."""
-    for seed in SEEDS:
-        for peer, learning in LEARNING.items():
-            key = (peer, f"{KIND}, {REMOVE:.0%} narrower", seed)
-            if key in done:
-                continue
-            start = time.perf_counter()
-            report = _report(clothes.task(KIND, seed), learning, seed=seed)
-            size, errors, details = of_report(report)
-            details["seconds"] = time.perf_counter() - start
-            details |= _fewer(report)
-            whole = int(report.original.storage_bytes or 0)
-            yield Record(row, KIND, *key, size, size / whole, errors, details, versions())
+    """Both shapes, without training and with it, for every seed."""
+    for seed, shape, peer in product(SEEDS, SHAPES, LEARNING):
+        key = (peer, f"{KIND}, {shape}", seed)
+        if key in done:
+            continue
+        start = time.perf_counter()
+        report = _report(clothes.task(KIND, seed), shape, peer, seed=seed)
+        size, errors, details = of_report(report)
+        details["seconds"] = time.perf_counter() - start
+        details |= _fewer(report)
+        whole = int(report.original.storage_bytes or 0)
+        yield Record(row, KIND, *key, size, size / whole, errors, details, versions())
 
 
 def _fewer(report: Report) -> dict[str, object]:
@@ -60,11 +64,12 @@ def _fewer(report: Report) -> dict[str, object]:
     return found
 
 
-def _report(task: Task, learning: Recover | None, *, seed: int) -> Report:
-    settings = {"remove": REMOVE, "multiple": 1, "output": "classes"}
-    step = Step(technique="narrow_second_order", where=(), settings=settings)
+def _report(task: Task, shape: str, peer: str, *, seed: int) -> Report:
+    where, remove, multiple = SHAPES[shape]
+    settings = {"remove": remove, "multiple": multiple, "output": "classes"}
+    step = Step(technique="narrow_second_order", where=where, settings=settings)
     plan = Plan(model_hash=model_hash(task.model), steps=(step,), seed=seed)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        how = Settings(recover=learning, ledger=folder / "looks.json")
+        how = Settings(recover=LEARNING[peer], ledger=folder / "looks.json")
         return apply_plan(plan, task, Budget(drop="0.3%"), out=folder / "out", settings=how)
