@@ -65,6 +65,7 @@ _FEW: dict[str, Callable[[int], Task]] = {
     "resnet20": partial(clothes.task, "resnet20"),
 }
 _LIGHT = Recover(steps=300, strength="light")
+_DEEP = Recover(epochs=2, strength="full", rate=5e-4, batch_size=128, augmentation="flip")
 _WAYS = {
     "fashion_mnist": {
         "rounded": None,
@@ -74,9 +75,8 @@ _WAYS = {
     "resnet20": {
         "rounded": None,
         "light recovery": _LIGHT,
-        "trained so": Recover(
-            epochs=2, strength="full", rate=5e-4, batch_size=128, augmentation="flip"
-        ),
+        "trained so": _DEEP,
+        "trained so, no labels": replace(_DEEP, labels=0.0),
     },
 }
 
