@@ -30,6 +30,7 @@ WORDS = {
     "proved": ("proved", 1, 0),
     "times_a_bare_step": ("times a bare step", 1, 3),
     "times_smaller": ("times smaller", 1, 1),
+    "times_fewer_macs": ("times fewer multiply-adds", 1, 2),
     "bits_above_bound": ("bits above the bound", 1, 3),
     "seconds": ("seconds", 1, 0),
     "processor_seconds": ("processor seconds", 1, 0),

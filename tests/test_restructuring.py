@@ -10,6 +10,7 @@ from classifiers import Convolutions, Perceptron, pictures, task_of, trained
 from lilliput import structures
 from lilliput.errors import PlanError, ShapeError, UnreachableError
 from lilliput.folders import read_manifest
+from lilliput.learning import Recover
 from lilliput.model.hashes import model_hash, state_hash
 from lilliput.planning import outlook
 from lilliput.plans import read_plan
@@ -76,6 +77,29 @@ def test_a_replay_gives_the_same_bytes(narrowed, tmp_path):
     lilliput.apply_plan(plan, task, out=tmp_path / "again", settings=settings)
     for name in ("model.onnx", "model.lilliput", "model.safetensors", "plan.toml"):
         assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_a_narrower_model_is_trained_on_in_its_new_shape(tmp_path):
+    images, labels = pictures(512, 7)
+    train = [(image, int(label)) for image, label in zip(images, labels, strict=True)]
+    task = task_of(trained(Convolutions), train=train)
+    step = NarrowSecondOrder(remove=0.75, multiple=1, refit="none").step_of(["stem", "wide"])
+    plan = plan_of(task.model, step)
+    how = Recover(strength="full", steps=40, rate=3e-3)
+    report = lilliput.apply_plan(
+        plan, task, out=tmp_path / "out", settings=Settings(conditions=QUICK, recover=how)
+    )
+    assert report.recovery.kept and report.recovery.after < 0.5 * report.recovery.before
+    assert [one.technique for one in report.plan.steps] == ["narrow_second_order", "learn_recovery"]
+    assert report.artifact.macs < 0.3 * report.original.macs
+    net = lilliput.load(tmp_path / "out", model=Convolutions()).eval()
+    session = default_session(tmp_path / "out" / "model.onnx")
+    found = session.run(None, {session.get_inputs()[0].name: images[:64].numpy()})[0]
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(found), net(images[:64]), atol=1e-4, rtol=1e-4)
+    again = tmp_path / "again"
+    lilliput.apply_plan(report.plan, task, out=again, settings=Settings(conditions=QUICK))
+    assert (again / "model.onnx").read_bytes() == (tmp_path / "out" / "model.onnx").read_bytes()
 
 
 def test_shapes_come_before_weights():

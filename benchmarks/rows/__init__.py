@@ -24,6 +24,7 @@ from benchmarks.rows import (
     sparse,
     squeezed,
     steps,
+    thinned,
     uniform,
     whole,
 )
@@ -32,12 +33,15 @@ Done = frozenset[tuple[str, str, int]]
 Row = Callable[[Done], Iterator[Record]]
 
 ROWS: dict[str, Row] = {
-    "few_bits": partial(learning.few_bits, "few_bits"),
+    "few_bits": partial(learning.few_bits, "few_bits", "fashion_mnist"),
+    "few_bits_resnet20": partial(learning.few_bits, "few_bits_resnet20", "resnet20"),
     "growth": partial(learning.growth, "growth"),
     "transfer": partial(learning.transfer, "transfer"),
     "tuning": partial(learning.tuning, "tuning"),
     "loop_overhead": partial(learning.overhead, "loop_overhead"),
-    "squeezed": partial(squeezed.measure, "squeezed"),
+    "squeezed": partial(squeezed.measure, "squeezed", ("lenet300", "lenet5")),
+    "squeezed_resnet20": partial(squeezed.measure, "squeezed_resnet20", ("resnet20",)),
+    "fewer_macs": partial(thinned.measure, "fewer_macs"),
     "demo_seeds": partial(demo.measure, "demo_seeds"),
     "distillation": partial(distillation.measure, "distillation"),
     "five_models": partial(reports.measure, "five_models"),

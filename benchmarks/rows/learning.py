@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,36 +19,32 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import lilliput
+from benchmarks.models import clothes
 from benchmarks.models.clothes import LeNet300
 from benchmarks.record import SEEDS, Record, versions
+from benchmarks.rows.judged import Judged, of_report
 from lilliput import Budget, Recover, Study, Task, Training
 from lilliput.evaluation import evaluating
 from lilliput.learning import Reach
 from lilliput.runs import Settings
 
 Done = frozenset[tuple[str, str, int]]
-Measured = tuple[int, dict[str, float], dict[str, object]]  # bytes, errors, details
 HELD = 2_000  # of the 60,000 training pictures: calibration and search
 
 
-def few_bits(row: str, done: Done) -> Iterator[Record]:
+def few_bits(row: str, subject: str, done: Done) -> Iterator[Record]:
     """Weights of 4 and 2 bits, rounded, and trained so (full and light)."""
-    ways = {
-        "rounded": None,
-        "light recovery": Recover(steps=300, strength="light"),
-        "trained so": Recover(epochs=2, strength="full", rate=5e-4),
-    }
     for seed in SEEDS:
         for bits in (4, 2):
-            for peer, recover in ways.items():
+            for peer, recover in _WAYS[subject].items():
                 key = (peer, f"{bits} bits", seed)
                 if key not in done:
-                    found = _rounded(seed, bits, recover)
-                    yield _record(row, "fashion_mnist", key, found, whole=_bytes(Classifier()))
+                    task = _FEW[subject](seed)
+                    found = _rounded(task, bits, recover, seed=seed)
+                    yield _record(row, subject, key, found, whole=_bytes(task.model))
 
 
-def _rounded(seed: int, bits: int, recover: Recover | None) -> Measured:
-    task = _clothes(base(seed), seed)
+def _rounded(task: Task, bits: int, recover: Recover | None, *, seed: int) -> Judged:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         how = Settings(seed=seed, recover=recover, ledger=folder / "looks.json")
@@ -61,9 +57,28 @@ def _rounded(seed: int, bits: int, recover: Recover | None) -> Measured:
             told = lilliput.quantize_aware(
                 task, Budget(), out=folder / "out", bits=bits, settings=how
             )
-    drop = next(limit for limit in told.limits if limit.name == "drop")
-    errors = {"drop": float(drop.value or 0.0), "upper": float(drop.upper or 1.0)}
-    return int(told.artifact.storage_bytes or 0), errors, {"score": told.artifact.score}
+    return of_report(told)
+
+
+_FEW: dict[str, Callable[[int], Task]] = {
+    "fashion_mnist": lambda seed: _clothes(base(seed), seed),
+    "resnet20": partial(clothes.task, "resnet20"),
+}
+_LIGHT = Recover(steps=300, strength="light")
+_DEEP = Recover(epochs=2, strength="full", rate=5e-4, batch_size=128, augmentation="flip")
+_WAYS = {
+    "fashion_mnist": {
+        "rounded": None,
+        "light recovery": _LIGHT,
+        "trained so": Recover(epochs=2, strength="full", rate=5e-4),
+    },
+    "resnet20": {
+        "rounded": None,
+        "light recovery": _LIGHT,
+        "trained so": _DEEP,
+        "trained so, no labels": replace(_DEEP, labels=0.0),
+    },
+}
 
 
 def growth(row: str, done: Done) -> Iterator[Record]:
@@ -293,7 +308,7 @@ def _reset(model: nn.Module, seed: int) -> nn.Module:
     return fresh
 
 
-def _judged(model: nn.Module, judged: Pictures | None = None) -> Measured:
+def _judged(model: nn.Module, judged: Pictures | None = None) -> Judged:
     """Accuracy on the pictures that judge; for all ten classes those are the test pictures."""
     judged = judged or pictures("t10k")
     with evaluating(model):
@@ -307,7 +322,7 @@ def _bytes(model: nn.Module) -> int:
 
 
 def _record(
-    row: str, subject: str, key: tuple[str, str, int], found: Measured, *, whole: int
+    row: str, subject: str, key: tuple[str, str, int], found: Judged, *, whole: int
 ) -> Record:
     size, errors, details = found
     peer, setting, seed = key

@@ -204,7 +204,10 @@ def _refused(
 ) -> str | None:
     """Why the weights stay as they were; None where what was learned is kept."""
     if not found.better:
-        return f"no {found.watched} on search examples was better than before: nothing was kept"
+        return (
+            f"no {found.watched} on search examples was better than before: nothing was kept"
+            f"{_advice(found)}"
+        )
     squeezed = bool(step_bits(after))
     if (
         found.watched == DIVERGENCE
@@ -219,3 +222,10 @@ def _refused(
             if size > most >= getattr(trials.sizes(before), limit.name):
                 return f"{limit.name} would be {size:,} bytes of {most:,.0f}: nothing was kept"
     return None
+
+
+def _advice(found: Recovered) -> str:
+    """Labels lead away from the original's answers where these were watched."""
+    if not found.labels or found.watched != DIVERGENCE:
+        return ""
+    return f"; labels={found.labels:g} leads away from it, labels=0 learns the answers alone"

@@ -3,6 +3,7 @@ import torch
 from benchmarks.models import Subject, damage, divergence, outputs, relative_error
 from benchmarks.models.photos import PhotosMissingError, centre, crops, shuffled
 from benchmarks.models.resnet import untrained
+from benchmarks.models.resnet20 import ResNet20
 from PIL import Image
 from torch import nn
 
@@ -59,3 +60,12 @@ def test_the_untrained_network_is_the_same_every_time_and_scaled():
         hidden = model.norm(model.conv((photos - 127) / 128))
     assert hidden.mean().abs() < 0.05 and 0.9 < hidden.std() < 1.1
     assert not model.training
+
+
+def test_resnet_20_is_as_large_as_in_the_paper():
+    model = ResNet20().eval()
+    layers = [one for one in model.modules() if isinstance(one, nn.Conv2d | nn.Linear)]
+    on_the_way = [one for one in layers if getattr(one, "kernel_size", None) == (1, 1)]
+    assert len(layers) - len(on_the_way) == 20
+    assert sum(one.numel() for one in model.parameters()) == 272_186
+    assert model(torch.rand(2, 1, 28, 28)).shape == (2, 10)

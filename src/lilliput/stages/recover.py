@@ -58,11 +58,13 @@ class Recovered:
         encodings: What the parameters became; `Dense` for biases and norms that changed.
         learned: How it got there. The first moment of its history is before any step.
         watched: By what the best was chosen: ``divergence``, or the metric's name.
+        labels: Share of the task's own loss; 0 where there were no targets.
     """
 
     encodings: dict[str, Encoding]
     learned: Learned
     watched: str
+    labels: float = 0.0
 
     @property
     def better(self) -> bool:
@@ -117,7 +119,7 @@ def recover(
     )
     restate_norms(learned.model, ground.task.model)
     found = {**encodings, **held.encodings(learned.model)}
-    return Recovered(found, learned, watched)
+    return Recovered(found, learned, watched, labels)
 
 
 def _material(ground: Ground, *, light: bool) -> Material:
