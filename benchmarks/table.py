@@ -23,6 +23,8 @@ WORDS = {
     "kl": ("KL", 1, 3),
     "root_kl": ("√KL", 1, 3),
     "accuracy": ("accuracy, %", 100, 2),
+    "grown_ahead": ("grown is ahead by, points", 100, 2),
+    "grown_ahead_at_least": ("at least", 100, 2),
     "gain": ("gain, points", 100, 2),
     "drop": ("drop × 100", 100, 2),
     "upper": ("upper bound × 100", 100, 2),

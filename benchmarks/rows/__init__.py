@@ -11,6 +11,7 @@ from benchmarks.rows import (
     demo,
     distillation,
     groups,
+    growth,
     int8,
     language,
     learning,
@@ -35,7 +36,7 @@ Row = Callable[[Done], Iterator[Record]]
 ROWS: dict[str, Row] = {
     "few_bits": partial(learning.few_bits, "few_bits", "fashion_mnist"),
     "few_bits_resnet20": partial(learning.few_bits, "few_bits_resnet20", "resnet20"),
-    "growth": partial(learning.growth, "growth"),
+    "growth": partial(growth.measure, "growth"),
     "transfer": partial(learning.transfer, "transfer"),
     "tuning": partial(learning.tuning, "tuning"),
     "loop_overhead": partial(learning.overhead, "loop_overhead"),

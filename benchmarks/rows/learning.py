@@ -21,15 +21,28 @@ from torch import nn
 import lilliput
 from benchmarks.models import clothes
 from benchmarks.models.clothes import LeNet300
-from benchmarks.record import SEEDS, Record, versions
+from benchmarks.record import SEEDS, Record
+from benchmarks.rows.fashion import (
+    clothes_task,
+    float_bytes,
+    fresh,
+    judged_by_pictures,
+    learned,
+    of_classes,
+    record,
+)
 from benchmarks.rows.judged import Judged, of_report
 from lilliput import Budget, Recover, Study, Task, Training
-from lilliput.evaluation import evaluating
 from lilliput.learning import Reach
 from lilliput.runs import Settings
 
 Done = frozenset[tuple[str, str, int]]
-HELD = 2_000  # of the 60,000 training pictures: calibration and search
+
+
+@cache
+def base(seed: int) -> nn.Module:
+    """The example's network after three passes."""
+    return learned(fresh(Classifier, seed), seed, Training(epochs=3, batch_size=128, rate=3e-3))
 
 
 def few_bits(row: str, subject: str, done: Done) -> Iterator[Record]:
@@ -41,7 +54,7 @@ def few_bits(row: str, subject: str, done: Done) -> Iterator[Record]:
                 if key not in done:
                     task = _FEW[subject](seed)
                     found = _rounded(task, bits, recover, seed=seed)
-                    yield _record(row, subject, key, found, whole=_bytes(task.model))
+                    yield record(row, subject, key, found, whole=float_bytes(task.model))
 
 
 def _rounded(task: Task, bits: int, recover: Recover | None, *, seed: int) -> Judged:
@@ -61,7 +74,7 @@ def _rounded(task: Task, bits: int, recover: Recover | None, *, seed: int) -> Ju
 
 
 _FEW: dict[str, Callable[[int], Task]] = {
-    "fashion_mnist": lambda seed: _clothes(base(seed), seed),
+    "fashion_mnist": lambda seed: clothes_task(base(seed), seed),
     "resnet20": partial(clothes.task, "resnet20"),
 }
 _LIGHT = Recover(steps=300, strength="light")
@@ -81,29 +94,6 @@ _WAYS = {
 }
 
 
-def growth(row: str, done: Done) -> Iterator[Record]:
-    """A grown network trained on, the original too, and one of the grown size from scratch."""
-    first, more = Training(epochs=1, rate=3e-3), Training(epochs=1, rate=1e-3)
-    for seed in SEEDS:
-        start = None
-        for peer in ("original, trained on", "grown, trained on", "from scratch, all steps"):
-            key = (peer, "1.5 times wider", seed)
-            if key in done:
-                continue
-            start = start or _learned(_fresh(Classifier, seed), seed, first)
-            if peer.startswith("original"):
-                model = _learned(start, seed, more)
-            else:
-                sample = torch.zeros(2, 1, 28, 28)
-                grown = lilliput.grow(start, sample, width=1.5, noise=0.02, seed=seed)
-                if peer.startswith("grown"):
-                    model = _learned(grown, seed, more)
-                else:
-                    both = replace(first, epochs=2)
-                    model = _learned(_reset(grown, seed), seed, both)
-            yield _record(row, "fashion_mnist", key, _judged(model), whole=_bytes(Classifier()))
-
-
 def transfer(row: str, done: Done) -> Iterator[Record]:
     """Six classes known, four new ones with 200 labels: four ways to learn these."""
     short = Training(steps=300, batch_size=32, rate=3e-3)
@@ -119,27 +109,26 @@ def transfer(row: str, done: Done) -> Iterator[Record]:
             if key in done:
                 continue
             scratch = peer == "from scratch"
-            start = _fresh(Classifier, seed) if scratch else _six_classes(seed)
-            few = _some(pictures("train"), (6, 7, 8, 9))
+            start = fresh(Classifier, seed) if scratch else _six_classes(seed)
+            few = of_classes(pictures("train"), (6, 7, 8, 9))
             task = Task(
                 model=copy.deepcopy(start),
                 metric="accuracy",
                 train=few.part(seed * 200, seed * 200 + 200),
                 search=few.part(20_000, 21_000),
-                proof=_some(pictures("t10k"), (6, 7, 8, 9)),
+                proof=of_classes(pictures("t10k"), (6, 7, 8, 9)),
             )
             training = Training(**(short.settings | {"seed": seed}))
             found = lilliput.finetune(task, training=training, reach=reach, classes=4)
-            judged = _some(pictures("t10k"), (6, 7, 8, 9))
-            yield _record(
-                row, "fashion_mnist", key, _judged(found.model, judged), whole=_bytes(Classifier())
-            )
+            judged = judged_by_pictures(found.model, of_classes(pictures("t10k"), (6, 7, 8, 9)))
+            size = float_bytes(Classifier())
+            yield record(row, "fashion_mnist", key, judged, whole=size)
 
 
 @cache
 def _six_classes(seed: int) -> nn.Module:
-    known = _some(pictures("train"), (0, 1, 2, 3, 4, 5))
-    return _learned(_fresh(Classifier, seed), seed, Training(epochs=1, rate=3e-3), known)
+    known = of_classes(pictures("train"), (0, 1, 2, 3, 4, 5))
+    return learned(fresh(Classifier, seed), seed, Training(epochs=1, rate=3e-3), known)
 
 
 def tuning(row: str, done: Done) -> Iterator[Record]:
@@ -156,8 +145,8 @@ def tuning(row: str, done: Done) -> Iterator[Record]:
                     model = lilliput.tune(task, study=study, training=training).learned.model
                 else:
                     model = lilliput.finetune(task, training=training).model
-                found = _judged(model, judged)
-                yield _record(row, name, key, found, whole=_bytes(task.model))
+                found = judged_by_pictures(model, judged)
+                yield record(row, name, key, found, whole=float_bytes(task.model))
 
 
 def _digit_pixels(seed: int) -> tuple[Task, Pictures, Training]:
@@ -186,7 +175,7 @@ def _convolutional(seed: int) -> tuple[Task, Pictures, Training]:
 def _shortly(kind: Callable[[], nn.Module], seed: int) -> Task:
     held = pictures("train").part(58_000, 60_000)
     return Task(
-        model=_fresh(kind, seed),
+        model=fresh(kind, seed),
         metric="accuracy",
         train=pictures("train").part(0, 10_000),
         search=held.part(0, 1_000),
@@ -214,7 +203,7 @@ def overhead(row: str, done: Done) -> Iterator[Record]:
                 ratios = [_ours(kind, seed) / _bare(kind, seed) for _ in range(7)]
                 details: dict[str, object] = {"times_a_bare_step": float(np.median(ratios))}
                 details["spread"] = [min(ratios), max(ratios)]
-                yield _record(row, name, key, (0, {}, details), whole=1)
+                yield record(row, name, key, (0, {}, details), whole=1)
 
 
 def _ours(kind: Callable[[], nn.Module], seed: int, steps: int = 150) -> float:
@@ -234,7 +223,7 @@ def _spent(task: Task, training: Training) -> float:
 
 def _bare(kind: Callable[[], nn.Module], seed: int, steps: int = 150) -> float:
     """As tutorials write it, on torch's DataLoader."""
-    model = _fresh(kind, seed)
+    model = fresh(kind, seed)
     loader = torch.utils.data.DataLoader(
         pictures("train").part(0, 10_000), batch_size=64, shuffle=True, drop_last=True
     )
@@ -252,80 +241,3 @@ def _bare(kind: Callable[[], nn.Module], seed: int, steps: int = 150) -> float:
         if spent == steps:
             break
     return (time.process_time() - started) / (spent - 1)
-
-
-@cache
-def base(seed: int) -> nn.Module:
-    """The example's network after three passes."""
-    return _learned(_fresh(Classifier, seed), seed, Training(epochs=3, batch_size=128, rate=3e-3))
-
-
-def _learned(
-    model: nn.Module, seed: int, training: Training, train: Pictures | None = None
-) -> nn.Module:
-    settings = Training(**(training.settings | {"seed": seed}))
-    task = _clothes(model, seed)
-    if train is not None:
-        held = len(train) - 1_000
-        task = replace(task, train=train.part(0, held), search=train.part(held, len(train)))
-    return lilliput.finetune(task, training=settings).model
-
-
-def _clothes(model: nn.Module, seed: int) -> Task:
-    found = pictures("train")
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(seed))
-    mixed = Pictures(found.pixels[order], found.labels[order])
-    end = len(mixed) - HELD
-    return Task(
-        model=model,
-        metric="accuracy",
-        train=mixed.part(0, end),
-        calibration=mixed.part(end, end + 500),
-        search=mixed.part(end + 500, len(mixed)),
-        proof=pictures("t10k"),
-    )
-
-
-def _some(found: Pictures, classes: tuple[int, ...]) -> Pictures:
-    """The pictures of some classes, numbered from 0."""
-    chosen = torch.isin(found.labels, torch.tensor(classes)).nonzero().flatten()
-    labels = torch.searchsorted(torch.tensor(classes), found.labels[chosen])
-    return Pictures(found.pixels[chosen], labels)
-
-
-def _fresh(kind: Callable[[], nn.Module], seed: int) -> nn.Module:
-    torch.manual_seed(seed)
-    return kind()
-
-
-def _reset(model: nn.Module, seed: int) -> nn.Module:
-    """The same shape with weights drawn anew."""
-    torch.manual_seed(seed)
-    fresh = copy.deepcopy(model)
-    for module in fresh.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-    return fresh
-
-
-def _judged(model: nn.Module, judged: Pictures | None = None) -> Judged:
-    """Accuracy on the pictures that judge; for all ten classes those are the test pictures."""
-    judged = judged or pictures("t10k")
-    with evaluating(model):
-        answers = torch.cat([model(some).argmax(1) for some in judged.pixels.split(500)])
-    right = float((answers == judged.labels).double().mean())
-    return _bytes(model), {"wrong": 1 - right}, {"accuracy": right}
-
-
-def _bytes(model: nn.Module) -> int:
-    return 4 * sum(one.numel() for one in model.parameters())
-
-
-def _record(
-    row: str, subject: str, key: tuple[str, str, int], found: Judged, *, whole: int
-) -> Record:
-    size, errors, details = found
-    peer, setting, seed = key
-    return Record(
-        row, subject, peer, setting, seed, size, size / whole, errors, details, versions()
-    )
