@@ -19,6 +19,8 @@ from lilliput.runtime.onnx_edit import Editor
 from lilliput.runtime.onnx_layout import Stored
 from lilliput.runtime.onnx_reads import handed_on
 
+LARGEST_SUM = 2**30  # of a bias in steps: half of what 32 bits hold
+
 
 @dataclass
 class Integers:
@@ -67,6 +69,7 @@ class Integers:
     def finish(self) -> None:
         """Rounds what convolutions hand on, and writes the products; biases must be in place."""
         self._absorb()
+        self.convolutions = [(node, _with_room(node, it)) for node, it in self.convolutions]
         for node, stored in self.convolutions:
             self._convolution(node, stored)
         for node, stored in self.convolutions:
@@ -242,6 +245,24 @@ def _positive(stored: Stored) -> Stored:
         return stored
     codes = (stored.codes * np.sign(steps)).astype(np.int8)
     return replace(stored, codes=codes, row_steps=np.where(steps == 0, 1, np.abs(steps)))
+
+
+def _with_room(node: ir.Node, stored: Stored) -> Stored:
+    """The same with steps on which the bias is a 32-bit sum.
+
+    A dead channel has a bias and next to no weight: on steps so small ONNX Runtime would cut its
+    bias off, or turn it round.
+    """
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is None or not bias.is_initializer() or stored.inputs is None:
+        return stored
+    steps, step = stored.row_steps, stored.inputs.step or 1.0
+    least = np.abs(array_of(bias).astype(np.float64)).reshape(steps.shape) / (LARGEST_SUM * step)
+    wide = np.maximum(steps, least.astype(steps.dtype))
+    if np.array_equal(wide, steps):
+        return stored
+    codes = np.rint(stored.codes * (steps / wide)).astype(np.int8)
+    return replace(stored, codes=codes, row_steps=wide)
 
 
 def _next(editor: Editor, node: ir.Node) -> ir.Node:
