@@ -21,7 +21,6 @@ from lilliput.runtime.onnx_bind import Binding, Bindings
 from lilliput.runtime.onnx_clean import array_of, save, store_once
 from lilliput.runtime.onnx_edit import Editor, Use
 from lilliput.runtime.onnx_factors import split_products
-from lilliput.runtime.onnx_floats import keep_float
 from lilliput.runtime.onnx_groups import store_groups, write_groups
 from lilliput.runtime.onnx_int8 import Integers, is_plain
 from lilliput.runtime.onnx_layout import Stored, decoded, store_float, store_grid
@@ -98,7 +97,6 @@ def write_encodings(
         array = store_float(binding, values, array_of(editor.originals[binding.initializer]))
         editor.connect(binding.uses, editor.constant(names[0], array))
     integers.finish()
-    keep_float(editor)
     set_apart(model, editor)
     store_once(model)
     save(model, path)

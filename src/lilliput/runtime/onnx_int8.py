@@ -16,6 +16,7 @@ import onnx_ir as ir
 from lilliput.model.encodings import Inputs
 from lilliput.runtime.onnx_clean import array_of
 from lilliput.runtime.onnx_edit import Editor
+from lilliput.runtime.onnx_floats import keep_float
 from lilliput.runtime.onnx_layout import Stored
 from lilliput.runtime.onnx_reads import handed_on
 
@@ -81,6 +82,8 @@ class Integers:
             self._everywhere(value, inputs)
         for node, stored in self.products:
             self._product(node, stored)
+        if self.rounded:
+            keep_float(self.editor)
 
     def _absorb(self) -> None:
         """The channels that a convolution wants multiplied are so by the one before, if it can."""
