@@ -50,7 +50,9 @@ ROWS: dict[str, Row] = {
     "minilm_resources": partial(resources.measure, "minilm_resources", "minilm"),
     "efficientnet_whole_ours": partial(ours.whole, "efficientnet_whole_ours", "efficientnet"),
     "minilm_int8": partial(int8.measure, "minilm_int8", "minilm"),
-    "efficientnet_int8": partial(int8.measure, "efficientnet_int8", "efficientnet_crops"),
+    "efficientnet_int8": partial(
+        int8.measure, "efficientnet_int8", "efficientnet_crops", more=(int8.FLOAT_FIRST,)
+    ),
     "resnet_int8": partial(int8.measure, "resnet_int8", "resnet"),
     "minilm_sites": partial(sites.measure, "minilm_sites", "minilm"),
     "minilm_sites_ours": partial(sites_ours.measure, "minilm_sites_ours", "minilm", "minilm_sites"),

@@ -6,6 +6,7 @@ All files of a seed are made from the same calibration inputs, and timed in turn
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import accumulate
 from os import sched_getaffinity
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from lilliput.model.hashes import model_hash
 from lilliput.records import Plan
 from lilliput.runs import Run
 from lilliput.techniques import QuantizeDynamic, QuantizeRound, QuantizeStatic, Technique
+from lilliput.trials import Trials
 
 BATCHES = {1: (1, 8), 2: (1,)}  # by threads
 ORIGINAL, FLOAT32 = "original", "original in float32"
@@ -36,22 +38,34 @@ PEERS = {
     "onnxruntime": ONNX_PEERS,
     "openvino": (*ONNX_PEERS, *(f"nncf_{preset}" for preset in PRESETS)),
 }
+FLOAT_FIRST = "quantize_static, first sites float"
+FIRST = 0.6  # share of the predicted damage
 Done = frozenset[tuple[str, str, int]]
 
 
-def measure(row: str, subject_name: str, done: Done) -> Iterator[Record]:
-    """One record per file and runtime; a runtime that is not done is measured whole."""
+def measure(
+    row: str, subject_name: str, done: Done, *, more: tuple[str, ...] = ()
+) -> Iterator[Record]:
+    """One record per file and runtime; a runtime that is not done is measured whole.
+
+    Args:
+        row: Its name.
+        subject_name: A model.
+        done: What is.
+        more: Peers beside those of all subjects: `FLOAT_FIRST`.
+    """
     for seed in SEEDS:
         left = {
             runtime: peers
-            for runtime, peers in PEERS.items()
+            for runtime, known in PEERS.items()
+            for peers in [(*known, *more)]
             if any((peer, runtime, seed) not in done for peer in peers)
         }
         if not left:
             continue
         subject = load(subject_name, seed)
         with tempfile.TemporaryDirectory() as scratch:
-            files = _files(subject, seed, Path(scratch))
+            files = _files(subject, seed, Path(scratch), more=more)
             for runtime, peers in left.items():
                 chosen = {peer: files[peer] for peer in peers}
                 yield from _measured(row, subject, chosen, runtime=runtime, seed=seed)
@@ -78,13 +92,16 @@ def _measured(
         )
 
 
-def _files(subject: Subject, seed: int, folder: Path) -> dict[str, Path]:
+def _files(subject: Subject, seed: int, folder: Path, *, more: tuple[str, ...]) -> dict[str, Path]:
     run = prepared(subject, seed, folder)
     trials = profiled(run)
     found = {ORIGINAL: run.original}
     for name, technique in OURS.items():
         found[name] = folder / f"{name}.onnx"
         run.form.write(trials.encodings(_plan(run, technique)), found[name])
+    if FLOAT_FIRST in more:
+        found[FLOAT_FIRST] = folder / "float_first.onnx"
+        run.form.write(trials.encodings(_float_first(run, trials)), found[FLOAT_FIRST])
     makers: dict[str, Callable[[Path, Path], None]] = {
         "ort_static": partial(ort_static, batches=subject.calibration, scratch=folder),
         "ort_dynamic": partial(ort_dynamic, scratch=folder),
@@ -113,6 +130,23 @@ def _plan(run: Run, technique: Technique) -> Plan:
     if looked_up:
         steps.append(QuantizeRound().step_of(looked_up))
     return Plan(model_hash=model_hash(run.task.model), steps=tuple(steps))
+
+
+def _float_first(run: Run, trials: Trials) -> Plan:
+    """All sites in int8 but the first ones, with which `FIRST` of the predicted damage begins.
+
+    Rounding costs a network of depthwise kernels most where its maps are large and its channels
+    few, and integers save little time there.
+    """
+    whole = _plan(run, technique := QuantizeStatic())
+    damages = [technique.options(trials.profile, name)[-1].damage for name in run.captured.sites]
+    left = [FIRST * sum(damages) - before for before in accumulate(damages, initial=0.0)]
+    later = {name for name, rest in zip(run.captured.sites, left, strict=False) if rest <= 0}
+    steps = [
+        step.model_copy(update={"where": tuple(name for name in step.where if name in later)})
+        for step in whole.steps
+    ]
+    return whole.model_copy(update={"steps": tuple(step for step in steps if step.where)})
 
 
 def _bytes(path: Path) -> int:

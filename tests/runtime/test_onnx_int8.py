@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from lilliput.model.capture import capture
@@ -238,6 +239,36 @@ def test_it_is_said_where_inputs_stay_float(pictures, tmp_path):
     assert warning == f"{name}: its inputs stay float: Conv has no integer kernel for it"
     wanted = torch.func.functional_call(model, {name: grid.decode()}, (batches[0],)).numpy()
     assert signal_to_noise(wanted, answer(path, batches[0])) > 80
+
+
+def test_a_convolution_that_stays_float_between_integers_keeps_its_weight(uneven, tmp_path):
+    """The runtime would round it with one step for all of its channels."""
+    model, batches, profile, bindings = uneven
+    path, rest = tmp_path / "model.onnx", [n for n in profile.sites if n != "depth.0.weight"]
+    made = QuantizeStatic().apply(profile, rest)
+    assert write_encodings(bindings, made, path) == []
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    found = kernels(path, tmp_path, batches[0])
+    assert found["QLinearConv"] == 4 and found["Conv"] + found["FusedConv"] == 1
+    assert signal_to_noise(model(batches[0]).numpy(), answer(path, batches[0])) > 45
+
+
+def test_the_bias_of_a_dead_channel_is_not_cut_off(pictures, tmp_path):
+    """Next to no weight makes a step on which the bias is no 32-bit sum."""
+    model, batches, profile, bindings = pictures
+    weight = profile.parameters["last.weight"].clone()
+    weight[::2] *= 1e-12
+    changed = replace(profile, parameters=profile.parameters | {"last.weight": weight})
+    made = QuantizeStatic().apply(changed, list(profile.sites))
+    path = tmp_path / "model.onnx"
+    assert write_encodings(bindings, made, path) == []
+    stored = {one.name: numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
+    steps, sums = stored["last.weight.sums.steps"], stored["last.weight.sums"]
+    bias = model.last.bias.numpy()
+    assert np.abs(steps * sums - bias).max() < 0.01 * np.abs(bias).max()
+    values = {name: one.decode() for name, one in made.items()}
+    wanted = torch.func.functional_call(model, values, (batches[0],)).numpy()
+    assert signal_to_noise(wanted, answer(path, batches[0])) > 25
 
 
 @pytest.mark.parametrize("technique", [QuantizeStatic(), QuantizeDynamic()], ids=lambda t: t.name)

@@ -7,7 +7,7 @@ from lilliput.model.encodings import Inputs
 from lilliput.model.spread import nothing_seen
 from lilliput.stages.option_table import Candidate
 from lilliput.stages.prices import kernel_of
-from lilliput.techniques import QuantizeDynamic, QuantizeStatic
+from lilliput.techniques import QuantizeDynamic, QuantizeStatic, integer_products
 from lilliput.techniques import quantize_static as module
 from lilliput.tensor.smoothing import outlying
 
@@ -135,6 +135,20 @@ def test_feedback_and_steps_per_channel_lower_the_damage(profile):
 
     assert damage() < 0.8 * damage(feedback=False)
     assert damage(feedback=False) < damage(feedback=False, per_channel=False)
+
+
+def test_short_rows_get_the_step_on_which_they_lose_least(profile, monkeypatch):
+    known = profile.sites["conv"]
+    weight = profile.matrix("conv")
+
+    def damage():
+        grid = QuantizeStatic().apply(profile, ("conv",))["conv"]
+        assert int(grid.codes.abs().max()) <= 127
+        return known.damage(weight, known.site.matrix(grid.decode()))
+
+    searched = damage()
+    monkeypatch.setattr(integer_products, "SHORT", 0)
+    assert searched < 0.95 * damage()
 
 
 @pytest.mark.parametrize("kind", [QuantizeStatic, QuantizeDynamic])

@@ -16,8 +16,11 @@ import onnx_ir as ir
 from lilliput.model.encodings import Inputs
 from lilliput.runtime.onnx_clean import array_of
 from lilliput.runtime.onnx_edit import Editor
+from lilliput.runtime.onnx_floats import keep_float
 from lilliput.runtime.onnx_layout import Stored
 from lilliput.runtime.onnx_reads import handed_on
+
+LARGEST_SUM = 2**30  # of a bias in steps: half of what 32 bits hold
 
 
 @dataclass
@@ -67,6 +70,7 @@ class Integers:
     def finish(self) -> None:
         """Rounds what convolutions hand on, and writes the products; biases must be in place."""
         self._absorb()
+        self.convolutions = [(node, _with_room(node, it)) for node, it in self.convolutions]
         for node, stored in self.convolutions:
             self._convolution(node, stored)
         for node, stored in self.convolutions:
@@ -78,6 +82,8 @@ class Integers:
             self._everywhere(value, inputs)
         for node, stored in self.products:
             self._product(node, stored)
+        if self.rounded:
+            keep_float(self.editor)
 
     def _absorb(self) -> None:
         """The channels that a convolution wants multiplied are so by the one before, if it can."""
@@ -242,6 +248,24 @@ def _positive(stored: Stored) -> Stored:
         return stored
     codes = (stored.codes * np.sign(steps)).astype(np.int8)
     return replace(stored, codes=codes, row_steps=np.where(steps == 0, 1, np.abs(steps)))
+
+
+def _with_room(node: ir.Node, stored: Stored) -> Stored:
+    """The same with steps on which the bias is a 32-bit sum.
+
+    A dead channel has a bias and next to no weight: on steps so small ONNX Runtime would cut its
+    bias off, or turn it round.
+    """
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is None or not bias.is_initializer() or stored.inputs is None:
+        return stored
+    steps, step = stored.row_steps, stored.inputs.step or 1.0
+    least = np.abs(array_of(bias).astype(np.float64)).reshape(steps.shape) / (LARGEST_SUM * step)
+    wide = np.maximum(steps, least.astype(steps.dtype))
+    if np.array_equal(wide, steps):
+        return stored
+    codes = np.rint(stored.codes * (steps / wide)).astype(np.int8)
+    return replace(stored, codes=codes, row_steps=wide)
 
 
 def _next(editor: Editor, node: ir.Node) -> ir.Node:

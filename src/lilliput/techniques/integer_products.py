@@ -1,6 +1,8 @@
 """What static and dynamic rounding of activations have in common: int8 weights, and the damage."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,9 +16,11 @@ from lilliput.techniques.earlier import mask_of, weight_left
 from lilliput.techniques.grid_storage import as_grid
 from lilliput.tensor.feedback import Rounding, feedback_codes
 from lilliput.tensor.grids import absolute_maximum_steps, clipped_steps, round_to_grid
-from lilliput.tensor.second_order import apart, inverse_factor
+from lilliput.tensor.row_steps import best_steps
+from lilliput.tensor.second_order import apart, inverse_factor, layer_damage
 
 PRODUCTS = frozenset({"linear", "matmul"})
+SHORT = 256  # weights of a row up to which its step matters much
 
 
 class Weights(NamedTuple):
@@ -74,18 +78,35 @@ def int8_grid(
     steps = _steps(profile, known, scaled, columns=columns, weights=weights)
     largest = 2 ** (weights.bits - 1) - 1
     if weights.feedback:
-        codes = feedback_codes(
+        rounded = partial(
+            feedback_codes,
             weight,
             factor,
-            steps,
             column_steps=columns,
             rows=profile.row_factor(name),
             rounding=Rounding(kept=mask_of(known, made), largest=largest),
         )
+        if weights.per_channel and known.output is None and known.site.columns <= SHORT:
+            widest = absolute_maximum_steps(scaled, weights.bits)
+            lose = _loses(weight, profile.column_side(name), columns=columns, rounded=rounded)
+            steps = best_steps(steps, widest, lose=lose)
+        codes = rounded(steps)
     else:
         codes = round_to_grid(scaled, steps[:, None]).clamp(-largest, largest)
     grid = as_grid(known.site, codes, row_steps=steps, column_steps=columns)
     return replace(grid, outliers=few)
+
+
+def _loses(
+    weight: Tensor, second: Tensor, *, columns: Tensor | None, rounded: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], Tensor]:
+    """What each row loses on steps, (out,), once its codes are rounded on them."""
+    wide = 1.0 if columns is None else columns
+
+    def lose(steps: Tensor) -> Tensor:
+        return layer_damage(weight, rounded(steps) * steps[:, None] * wide, second)
+
+    return lose
 
 
 def _steps(

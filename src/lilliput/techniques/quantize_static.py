@@ -126,7 +126,9 @@ class QuantizeStatic(Fields):
             return _Scheme()
         if self.equalize and known.absorbed and _takes_channels(known.site):
             return self._equalized(known.site, spread)
-        if known.site.kind == "conv" or not (self.smoothing or self.outliers):
+        one = known.site.kind == "conv" or not (self.smoothing or self.outliers)
+        # Of so few rows it is known how far all inputs reach together, not how far each does.
+        if one or spread.count < len(spread.low):
             noise = squared_error(spread.histogram, self._range(spread))
             return _Scheme(inputs=self._grid(spread), noise=noise)
         side = torch.ones(1, 1) if known.second is None else known.second[0]
