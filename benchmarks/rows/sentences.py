@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+import torch
 from torch import from_numpy, nn
 
 from benchmarks.models import Inputs
@@ -25,7 +26,7 @@ from benchmarks.record import SEEDS, Record, versions
 from benchmarks.rows.int8 import int8_plan
 from benchmarks.rows.ours import profiled
 from examples import demo_task
-from lilliput import Budget, Report, Task, compress, distill, shorten
+from lilliput import Budget, Report, Task, compress, distill, finetune, shorten
 from lilliput.folders import RUNNABLE
 from lilliput.learning import Features, Logits, Training
 from lilliput.learning.recovery import Recover
@@ -50,6 +51,7 @@ CORPORA = ("movieReviewSnippets", "nytEditorialSnippets", "amazonReviewSnippets"
 LAYER = "encoder.bert.encoder.layer"
 WITHOUT = (1, 3, 4)  # of six layers
 IMITATING = (Logits(temperature=1.0), Features(pairs=(("encoder", "encoder"),), weight=3.0))
+TUNING = Training(epochs=2, batch_size=32, rate=1e-4)
 STUDENT = Training(steps=300, batch_size=32, rate=3e-4, weight_decay=0.0)
 INT8, DISTILLED = "6 layers, int8", "3 layers, distilled, int8"
 
@@ -127,11 +129,19 @@ def _folder(scratch: str, name: str) -> Path:
 
 
 def student(task: Task) -> nn.Module:
-    """Three of the six layers, which learned label-free to embed sentences as all six do."""
+    """Three of the six layers, which learn to embed sentences as all six do, then from labels."""
     layers = [f"{LAYER}.{number}" for number in WITHOUT]
     short = shorten(task.model, task.sample(2), names=layers)
     unlabelled = replace(task, train=demo_task.encode(_other_texts(task)))
-    return distill(unlabelled, student=short, losses=IMITATING, training=STUDENT).model
+    found = distill(unlabelled, student=short, losses=IMITATING, training=STUDENT).model
+    fit_anew(found, task)
+    return finetune(replace(task, model=found), training=TUNING).model
+
+
+def fit_anew(model: nn.Module, task: Task) -> None:
+    """Fits the head in place, on the sentences to which the original's was fitted."""
+    features = demo_task.embed(model.encoder, task.train.inputs).clone()
+    demo_task.fit_head(model.head, features, torch.tensor(task.train.labels))
 
 
 def _other_texts(task: Task) -> list[str]:
