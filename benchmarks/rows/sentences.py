@@ -41,10 +41,10 @@ Done = frozenset[tuple[str, str, int]]
 SUBJECT = "film sentences"
 LIMIT = 0.01
 BATCHES = (1, 8)
-CONDITIONS = Conditions(threads=1, compare=False, generalize="none")
+CONDITIONS = Conditions(threads=1, seconds=3, compare=False, generalize="none")
 
 TIMES = (20,)
-LEARNING = Recover(epochs=2, strength="full", rate=5e-4, batch_size=32, labels=1.0)
+LEARNING = Recover(epochs=1, strength="full", batch_size=32, labels=1.0)
 PLANNED, RECOVERED = "planned, no training", "recovered"
 
 CORPORA = ("movieReviewSnippets", "nytEditorialSnippets", "amazonReviewSnippets", "tweets")
