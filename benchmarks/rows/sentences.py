@@ -24,6 +24,7 @@ from benchmarks.opened import (
 )
 from benchmarks.record import SEEDS, Record, versions
 from benchmarks.rows.int8 import int8_plan
+from benchmarks.rows.judged import of_report
 from benchmarks.rows.ours import profiled
 from examples import demo_task
 from lilliput import Budget, Report, Task, compress, distill, finetune, shorten
@@ -69,28 +70,10 @@ def smaller(row: str, done: Done) -> Iterator[Record]:
 def _small(row: str, times: int, *, peer: str, seed: int) -> Record:
     start = time.perf_counter()
     report = _compressed(times, seed, learn=peer == RECOVERED)
-    drop = next(limit for limit in report.limits if limit.name == "drop")
-    size = int(report.artifact.storage_bytes or 0)
-    whole = int(report.original.storage_bytes or 0)
-    return Record(
-        row=row,
-        subject=SUBJECT,
-        peer=peer,
-        setting=f"1/{times}",
-        seed=seed,
-        bytes=size,
-        share=size / whole,
-        errors={"drop": float(drop.value or 0.0), "upper": float(drop.upper or 1.0)},
-        details={
-            "times_smaller": whole / size,
-            "proved": float(drop.verdict == "proved"),
-            "score": report.artifact.score,
-            "original_score": report.original.score,
-            "recovery": report.recovery.model_dump() if report.recovery else None,
-            "seconds": time.perf_counter() - start,
-        },
-        versions=versions(),
-    )
+    size, errors, details = of_report(report)
+    details["seconds"] = time.perf_counter() - start
+    share = size / int(report.original.storage_bytes or 0)
+    return Record(row, SUBJECT, peer, f"1/{times}", seed, size, share, errors, details, versions())
 
 
 def _compressed(times: int, seed: int, *, learn: bool) -> Report:
