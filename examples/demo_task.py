@@ -201,6 +201,7 @@ def task(seed: int = 0) -> "lilliput.Task":
     return lilliput.Task(
         model=demo.model,
         metric="accuracy",
+        train=demo.fit,
         calibration=demo.calibration,
         search=demo.search,
         proof=demo.proof,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import lilliput
 from classifiers import Convolutions, Perceptron, pictures, task_of, trained
@@ -19,13 +20,29 @@ from lilliput.restructuring import split_plan
 from lilliput.runs import Settings
 from lilliput.runtime.sessions import default_session
 from lilliput.stages.measure import Conditions
-from lilliput.structures import LADDER
+from lilliput.structures import DEEPER, LADDER, ladder_of
 from lilliput.techniques import NarrowSecondOrder, QuantizeFeedback
 
 pytestmark = pytest.mark.slow
 
 QUICK = Conditions(threads=1, seconds=0.1, memory_rounds=1, scoring_batch=128)
 SITES = ("stem.weight", "deep.weight", "wide.weight")
+
+
+class Residual(nn.Module):
+    """Four residual blocks on flattened images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(144, 32)
+        self.blocks = nn.ModuleList(nn.Linear(32, 32) for _ in range(4))
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, image: Tensor) -> Tensor:
+        hidden = self.stem(image.flatten(1))
+        for block in self.blocks:
+            hidden = hidden + block(hidden).relu()
+        return self.head(hidden)
 
 
 def plan_of(model, *steps):
@@ -131,6 +148,22 @@ def test_shapes_are_tried_where_latency_is_limited(tmp_path):
     assert {"narrow_second_order remove 0.25", "narrow_second_order"} <= tried.keys()
     assert report.verdict == "proved"
     lilliput.load(tmp_path / "out", model=Perceptron())
+
+
+def test_half_of_the_blocks_are_tried_too_where_all_weights_learn_afterwards(tmp_path):
+    full = Recover(steps=2, strength="full", batch_size=16)
+    assert ladder_of(Settings()) == ladder_of(Settings(recover=Recover(steps=2))) == LADDER
+    assert ladder_of(Settings(recover=full)) == LADDER + DEEPER
+    images, labels = pictures(64, 7)
+    train = [(image, int(label)) for image, label in zip(images, labels, strict=True)]
+    report = lilliput.compress(
+        task_of(trained(Residual), 800, train=train),
+        lilliput.Budget(latency="80ms"),
+        out=tmp_path / "out",
+        settings=Settings(conditions=QUICK, recover=full),
+    )
+    tried = {one.name: one.divergence for one in report.planning.compared}
+    assert tried["shorten_drop remove 0.5"] > 0
 
 
 def test_the_shape_with_least_divergence_in_sum_is_planned_anew(monkeypatch, tmp_path):

@@ -98,7 +98,7 @@ def _files(subject: Subject, seed: int, folder: Path, *, more: tuple[str, ...]) 
     found = {ORIGINAL: run.original}
     for name, technique in OURS.items():
         found[name] = folder / f"{name}.onnx"
-        run.form.write(trials.encodings(_plan(run, technique)), found[name])
+        run.form.write(trials.encodings(int8_plan(run, technique)), found[name])
     if FLOAT_FIRST in more:
         found[FLOAT_FIRST] = folder / "float_first.onnx"
         run.form.write(trials.encodings(_float_first(run, trials)), found[FLOAT_FIRST])
@@ -122,7 +122,7 @@ def _files(subject: Subject, seed: int, folder: Path, *, more: tuple[str, ...]) 
     return found
 
 
-def _plan(run: Run, technique: Technique) -> Plan:
+def int8_plan(run: Run, technique: Technique) -> Plan:
     """The technique on all products and convolutions; lookups are int8 by row."""
     sites = run.captured.sites
     looked_up = [name for name, site in sites.items() if site.kind == "embedding"]
@@ -138,7 +138,7 @@ def _float_first(run: Run, trials: Trials) -> Plan:
     Rounding costs a network of depthwise kernels most where its maps are large and its channels
     few, and integers save little time there.
     """
-    whole = _plan(run, technique := QuantizeStatic())
+    whole = int8_plan(run, technique := QuantizeStatic())
     damages = [technique.options(trials.profile, name)[-1].damage for name in run.captured.sites]
     left = [FIRST * sum(damages) - before for before in accumulate(damages, initial=0.0)]
     later = {name for name, rest in zip(run.captured.sites, left, strict=False) if rest <= 0}

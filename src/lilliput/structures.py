@@ -17,7 +17,7 @@ from lilliput.forms import FixedForm, GraphForm
 from lilliput.planned import Compared
 from lilliput.planning import Outlook, Planned, bench_of, make_plan, outlook
 from lilliput.restructuring import restructured
-from lilliput.runs import Run
+from lilliput.runs import Run, Settings
 from lilliput.runtime.bench import Bench
 from lilliput.shapes.widths import shape_of_capture
 from lilliput.stages.mixing import Mixture, Targets
@@ -26,6 +26,7 @@ from lilliput.techniques import NarrowSecondOrder, ShortenDrop
 from lilliput.trials import Trials
 
 LADDER = (NarrowSecondOrder(remove=0.25), NarrowSecondOrder(remove=0.5), ShortenDrop(blocks=1))
+DEEPER = (ShortenDrop(remove=0.5),)  # too much for what all weights do not make up for by learning
 WORTH = 0.97  # a shape that saves less than this of the latency is no candidate
 
 
@@ -108,9 +109,10 @@ def _can_change(run: Run) -> bool:
 def _rungs(run: Run, trials: Trials, first: Outlook, *, scratch: Path) -> Iterator[Structure]:
     """Every rung that can be made and that saves something."""
     neutral = _neutral(run)
+    ladder = ladder_of(run.settings)
     with bench_of(run, scratch) as bench:
-        for number, technique in enumerate(LADDER):
-            run.settings.progress("shapes", number, len(LADDER))
+        for number, technique in enumerate(ladder):
+            run.settings.progress("shapes", number, len(ladder))
             step = technique.step_of(neutral if technique.family == "narrow" else ())
             try:
                 changed = restructured(run, [step], scratch=scratch / f"shape-{number}")
@@ -119,7 +121,13 @@ def _rungs(run: Run, trials: Trials, first: Outlook, *, scratch: Path) -> Iterat
             found = _measured(changed, trials, bench, first.prices.original_bytes)
             if found.latency < WORTH or found.memory < WORTH:
                 yield found
-    run.settings.progress("shapes", len(LADDER), len(LADDER))
+    run.settings.progress("shapes", len(ladder), len(ladder))
+
+
+def ladder_of(settings: Settings) -> tuple[NarrowSecondOrder | ShortenDrop, ...]:
+    """The changes that are tried: more where all weights learn to make up for them."""
+    recover = settings.recover
+    return LADDER + DEEPER if recover is not None and recover.strength == "full" else LADDER
 
 
 def _neutral(run: Run) -> tuple[str, ...]:

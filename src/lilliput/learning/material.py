@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
+import numpy as np
 import torch
 
 from lilliput.batches import Batch, Example, cut, shapes
@@ -11,6 +12,9 @@ from lilliput.errors import TrainingError
 from lilliput.splits import Split
 from lilliput.task import Task
 
+POOL = (
+    8  # batches whose examples are sorted by size before they are cut: padding is work for nothing
+)
 _MIX = 0x9E3779B97F4A7C15  # spreads neighbouring numbers (SplitMix64)
 
 
@@ -47,11 +51,28 @@ class Material:
         return max(1, len(self) // size)
 
     def examples(self, step: int, *, size: int, seed: int) -> list[Example]:
-        """The examples of one step: those of each epoch in an order of its own."""
-        epoch, place = divmod(step, self.per_epoch(size))
-        order = _order(len(self), mixed_seed(seed, epoch))
+        """The examples of one step: those of each epoch in an order of its own.
+
+        Where inputs are padded, those of one step are of similar size.
+        """
+        steps = self.per_epoch(size)
+        epoch, place = divmod(step, steps)
+        order: Sequence[int] = _order(len(self), mixed_seed(seed, epoch))
+        if self.sizes:
+            place = _order(steps, mixed_seed(seed, epoch, 1))[place]
+            start = place // POOL * POOL
+            pool = order[start * size : min(start + POOL, steps) * size]
+            order, place = sorted(pool, key=self.sizes.__getitem__), place - start
         chosen = order[place * size : (place + 1) * size]
         return [self.example(self.places[one]) for one in chosen]
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """How many numbers the input of every example has; empty where none is padded."""
+        if not (any(self.task.varying()) and self.task.pads(self.task.example(0).input)):
+            return ()
+        inputs = (self.task.example(place).input for place in self.places)
+        return tuple(sum(int(np.prod(shape)) for shape in shapes(one)) for one in inputs)
 
     def example(self, place: int) -> Example:
         """The example at a place of the task; without its target where none is needed."""
