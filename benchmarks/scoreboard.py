@@ -122,13 +122,16 @@ CONTESTS = (
             ("torch-pruning group magnitude, our refit", "50%", 0.80),
         )
     ),
-    Contest(
-        "EfficientNet-Lite0, 25 % fewer expanded channels, KL",
-        ("efficientnet_narrow",),
-        "second order, refit",
-        "activation norms",
-        "kl",
-        0.40,
+    *(
+        Contest(
+            "EfficientNet-Lite0, 25 % fewer expanded channels, KL",
+            ("efficientnet_narrow",),
+            "second order, together, refit",
+            peer,
+            "kl",
+            asked,
+        )
+        for peer, asked in (("activation norms", 0.40), ("activation norms, together", None))
     ),
     Contest(
         "MiniLM's layers, half rank, relative error",

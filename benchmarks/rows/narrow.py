@@ -72,17 +72,17 @@ def measure(row: str, subject_name: str, done: Done) -> Iterator[Record]:
 def methods(subject: Subject, names: list[str], *, remove: float) -> Mapping[str, Make]:
     """Name -> makes the narrower model."""
     ours = partial(_narrowed, subject, names, remove)
+    together = partial(ours, scope="global")
     found: dict[str, Make] = {}
     if subject.name == "minilm":
         theirs = partial(_theirs, subject, names, remove)
         found["torch-pruning group magnitude"] = theirs
         found["torch-pruning group magnitude, our refit"] = partial(theirs, refitted=True)
     else:
-        together = partial(ours, scope="global")
         found["activation norms"] = partial(ours, "activation", refit="none")
         found["activation norms, together"] = partial(together, "activation", refit="none")
         found["activation norms, refit"] = partial(ours, "activation")
-        found["second order, together, refit"] = partial(together, "second_order")
+    found["second order, together, refit"] = partial(together, "second_order")
     return found | {"second order, refit": partial(ours, "second_order")}
 
 
