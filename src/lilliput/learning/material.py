@@ -12,9 +12,7 @@ from lilliput.errors import TrainingError
 from lilliput.splits import Split
 from lilliput.task import Task
 
-POOL = (
-    8  # batches whose examples are sorted by size before they are cut: padding is work for nothing
-)
+POOL = 8  # batches whose examples are sorted by size before they are cut: padding costs time
 _MIX = 0x9E3779B97F4A7C15  # spreads neighbouring numbers (SplitMix64)
 
 
