@@ -160,7 +160,7 @@ def collate_targets(targets: Sequence[Any]) -> Any:
     """
     kinds = set(map(type, targets))
     if kinds == {int} or kinds == {float}:  # class numbers, mostly: as below, and sooner
-        return torch.tensor(targets)
+        return to_tensor(list(targets))
     missing = sum(target is None for target in targets)
     if missing == len(targets):
         return None
