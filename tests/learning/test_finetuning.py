@@ -7,7 +7,7 @@ from lilliput import Task
 from lilliput.errors import TaskError, TrainingError
 from lilliput.learning import Reach, Training, finetune
 
-FEW = Training(steps=40, batch_size=64, rate=0.1)
+FEW = Training(steps=40, batch_size=64, rate=0.01)
 
 
 def changed(task, found):
